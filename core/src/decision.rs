@@ -1,0 +1,286 @@
+//! Decisions: the answer to a request, with everything that a caller needs to act on it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::plan::{FeatureValue, Limit, QuotaLimit};
+use crate::subscription::Status;
+use crate::usage::counter::Balance;
+use crate::usage::period::{Period, Window};
+
+/// From how many percent of a limit on [`QuotaState::warning`] is set.
+const WARNING_PERCENT: u64 = 80;
+
+/// Allowed, or denied and why.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let plans = quotum::Plans::from_toml(r#"
+///     default_plan = "free"
+///     [plans.free]
+///     quotas = { searches = "1/total" }
+/// "#)?;
+/// let quota = quotum::blocking::Quota::builder().plans(plans).open("memory:")?;
+/// assert!(quota.consume("user-42", &[("searches", 1)])?.allowed);
+///
+/// let decision = quota.consume("user-42", &[("searches", 1)])?;
+/// let denial = decision.denied.ok_or("the second search is denied")?;
+/// assert_eq!(denial.reason, quotum::Reason::QuotaExhausted);
+/// assert_eq!((denial.limit, denial.used), (Some(1), Some(1)));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+#[must_use = "a decision that is not looked at enforces nothing"]
+pub struct Decision {
+    /// Whether the request may go on.
+    pub allowed: bool,
+    /// The id of the plan that decided.
+    pub plan: Arc<str>,
+    /// Which edition of that plan.
+    pub plan_version: u32,
+    /// The quotas that were asked about, as they stand after the decision.
+    pub quotas: Vec<QuotaState>,
+    /// Why not, where the request is denied.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub denied: Option<Box<Denial>>,
+}
+
+impl Decision {
+    /// The tightest quota of a metric: the one with the fewest units left.
+    #[must_use]
+    pub fn quota(&self, metric: &str) -> Option<&QuotaState> {
+        let states = self.quotas.iter().filter(|state| &*state.metric == metric);
+        states.min_by_key(|state| state.remaining.unwrap_or(u64::MAX))
+    }
+
+    /// Turns a denial into an error, for callers who leave with `?`.
+    ///
+    /// # Errors
+    ///
+    /// The [`Denial`] of a denied request.
+    pub fn into_result(self) -> Result<Self, Box<Denial>> {
+        match self.denied {
+            Some(denial) => Err(denial),
+            None => Ok(self),
+        }
+    }
+}
+
+/// One quota of a subject, as it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct QuotaState {
+    /// What is counted.
+    pub metric: Arc<str>,
+    /// How often it starts afresh; `None` where nothing is counted.
+    pub period: Option<Period>,
+    /// How much the period allows.
+    pub limit: Limit,
+    /// Units used in this period. More than the limit where the limit was lowered since.
+    pub used: u64,
+    /// Units left; `None` without a limit.
+    pub remaining: Option<u64>,
+    /// When the period ends; `None` where it never does.
+    pub resets_at: Option<Timestamp>,
+    /// How much of the limit is used, in whole percent rounded down; `None` without a limit.
+    pub percent: Option<u64>,
+    /// Whether 80 % or more of the limit is used.
+    pub warning: bool,
+}
+
+impl QuotaState {
+    pub(crate) fn new(metric: Arc<str>, limit: QuotaLimit, window: Option<Window>, balance: Balance) -> Self {
+        let (used, units) = (balance.used, limit.limit().units());
+        // Of a limit of zero nothing can be used, so all of it always is.
+        let percent = units.map(|units| (used * 100).checked_div(units).unwrap_or(100));
+        Self {
+            metric,
+            period: limit.period(),
+            limit: limit.limit(),
+            used,
+            remaining: units.map(|units| units.saturating_sub(used)),
+            resets_at: window.and_then(|window| window.end),
+            percent,
+            warning: percent.is_some_and(|percent| percent >= WARNING_PERCENT),
+        }
+    }
+}
+
+/// Why a request is denied, and what would help.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Denial {
+    /// The reason.
+    pub reason: Reason,
+    /// The metric whose quota denied, where one did. Of several, the one that is free again last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metric: Option<Arc<str>>,
+    /// The period of that quota.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub period: Option<Period>,
+    /// How many units were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requested: Option<u64>,
+    /// The limit of that quota.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
+    /// How many units of it are used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub used: Option<u64>,
+    /// When that quota starts afresh.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resets_at: Option<Timestamp>,
+    /// The feature that denied, where one did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub feature: Option<Arc<str>>,
+    /// What was asked of the feature.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub feature_requested: Option<FeatureValue>,
+    /// What the plan has of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub feature_granted: Option<FeatureValue>,
+    /// When the trial or the subscription ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Timestamp>,
+    /// The cheapest plan by rank that would have allowed the request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upgrade_to: Option<Arc<str>>,
+}
+
+impl Denial {
+    pub(crate) const fn because(reason: Reason) -> Self {
+        Self {
+            reason,
+            metric: None,
+            period: None,
+            requested: None,
+            limit: None,
+            used: None,
+            resets_at: None,
+            feature: None,
+            feature_requested: None,
+            feature_granted: None,
+            ended_at: None,
+            upgrade_to: None,
+        }
+    }
+
+    /// A quota that `requested` units do not fit into.
+    pub(crate) fn of_quota(state: &QuotaState, requested: u64) -> Self {
+        let never = state.limit.units().is_some_and(|limit| requested > limit);
+        Self {
+            metric: Some(Arc::clone(&state.metric)),
+            period: state.period,
+            requested: Some(requested),
+            limit: state.limit.units(),
+            used: Some(state.used),
+            resets_at: state.resets_at.filter(|_| !never),
+            ..Self::because(if never { Reason::NeverFits } else { Reason::QuotaExhausted })
+        }
+    }
+}
+
+impl fmt::Display for Denial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let metric = self.metric.as_deref().unwrap_or_default();
+        let feature = self.feature.as_deref().unwrap_or_default();
+        let (requested, limit) = (self.requested.unwrap_or_default(), self.limit.unwrap_or_default());
+        let per = self.period.map(|period| format!("/{period}")).unwrap_or_default();
+        match self.reason {
+            Reason::QuotaExhausted => {
+                write!(f, "{metric}: {} of {limit}{per} used, {requested} more do not fit", self.used.unwrap_or(0))?;
+            }
+            Reason::NeverFits => write!(f, "{metric}: {requested} can never fit into a limit of {limit}{per}")?,
+            Reason::FeatureNotInPlan => write!(f, "{feature} is not in the plan")?,
+            Reason::FeatureValueExceeded => {
+                write!(f, "{feature}")?;
+                if let (Some(wanted), Some(granted)) = (&self.feature_requested, &self.feature_granted) {
+                    write!(f, ": {wanted} was asked for, the plan has {granted}")?;
+                }
+            }
+            Reason::TrialExpired => f.write_str("the trial has ended")?,
+            Reason::SubscriptionInactive => f.write_str("the subscription is not active")?,
+        }
+        if let Some(resets_at) = self.resets_at {
+            write!(f, "; starts afresh at {resets_at}")?;
+        }
+        if let Some(ended_at) = self.ended_at {
+            write!(f, " at {ended_at}")?;
+        }
+        if let Some(plan) = &self.upgrade_to {
+            write!(f, "; plan {plan} would allow it")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Denial {}
+
+/// Why a request is denied. The words are part of the interface, in every language.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Reason {
+    /// The units left do not suffice; they may after `resets_at`.
+    QuotaExhausted,
+    /// More units at once than the limit itself: waiting does not help.
+    NeverFits,
+    /// The plan does not have the feature.
+    FeatureNotInPlan,
+    /// The plan has less of the feature than was asked for.
+    FeatureValueExceeded,
+    /// The trial is over.
+    TrialExpired,
+    /// The subscription has lapsed or is paused.
+    SubscriptionInactive,
+}
+
+impl Reason {
+    /// The word used in reports, events and other languages.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::QuotaExhausted => "quota_exhausted",
+            Self::NeverFits => "never_fits",
+            Self::FeatureNotInPlan => "feature_not_in_plan",
+            Self::FeatureValueExceeded => "feature_value_exceeded",
+            Self::TrialExpired => "trial_expired",
+            Self::SubscriptionInactive => "subscription_inactive",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// Everything that a subject's account page shows.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Usage {
+    /// Whose usage.
+    pub subject: Arc<str>,
+    /// The id of the plan in force, or of the plan that has lapsed.
+    pub plan: Arc<str>,
+    /// The plan's name for people.
+    pub plan_name: String,
+    /// Which edition of the plan.
+    pub plan_version: u32,
+    /// The subscription's state; `None` for a subject without one.
+    pub status: Option<Status>,
+    /// Why nothing is granted now, if nothing is.
+    pub refused: Option<Reason>,
+    /// When the trial ends. Of a trial that has not started, when it would end if it started now.
+    pub trial_ends_at: Option<Timestamp>,
+    /// When what was paid for ends.
+    pub expires_at: Option<Timestamp>,
+    /// Every quota of the plan, by metric.
+    pub quotas: Vec<QuotaState>,
+}

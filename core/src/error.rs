@@ -1,0 +1,108 @@
+//! Errors of the engine. A denial is not one: it is a [`Decision`](crate::Decision).
+
+use std::fmt;
+
+use thiserror::Error;
+
+use crate::plan::PlansError;
+use crate::store::StoreError;
+
+/// What can go wrong besides a denial.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An argument that no call can have. Correct the call; asking again will not help.
+    #[error("argument `{argument}`: found {found}, expected {expected}")]
+    InvalidArgument {
+        /// The argument's name.
+        argument: &'static str,
+        /// What was given.
+        found: String,
+        /// What could have been given.
+        expected: String,
+    },
+
+    /// A name that no plan knows: most often a typing error. It is never taken for "unlimited".
+    /// Correct the name, or add it to the plans.
+    #[error("unknown {kind} {name:?}; the plans know: {}", known.join(", "))]
+    Unknown {
+        /// What kind of name.
+        kind: Kind,
+        /// The name that was asked for.
+        name: String,
+        /// The names there are.
+        known: Vec<String>,
+    },
+
+    /// A plans file that was refused. Correct it; the plans in force stay in force.
+    #[error(transparent)]
+    Plans(#[from] PlansError),
+
+    /// Neither the store nor a plans file has any plans. Give the builder a plans file, or call
+    /// `set_plans`.
+    #[error("there are no plans: the store holds none and no plans file was given")]
+    NoPlans,
+
+    /// The store could not answer. [`StoreError`] says what to do about it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Error {
+    pub(crate) fn argument(argument: &'static str, found: impl fmt::Debug, expected: impl Into<String>) -> Self {
+        Self::InvalidArgument { argument, found: format!("{found:?}"), expected: expected.into() }
+    }
+
+    pub(crate) fn unknown(kind: Kind, name: &str, known: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+        let known = known.into_iter().map(|name| name.as_ref().to_owned()).collect();
+        Self::Unknown { kind, name: name.to_owned(), known }
+    }
+
+    /// Whether the same call may be made again.
+    ///
+    /// ```
+    /// use quotum::{Error, Retry};
+    ///
+    /// assert_eq!(Error::NoPlans.retry(), Retry::Never);
+    /// ```
+    #[must_use]
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::Store(error) => error.retry(),
+            _ => Retry::Never,
+        }
+    }
+}
+
+/// What kind of name was not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Kind {
+    /// The id of a plan.
+    Plan,
+    /// What a quota counts.
+    Metric,
+    /// A capability of a plan.
+    Feature,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Plan => "plan",
+            Self::Metric => "metric",
+            Self::Feature => "feature",
+        })
+    }
+}
+
+/// Whether a failed call may be made again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retry {
+    /// The same call would fail again.
+    Never,
+    /// Nothing was done; the same call may be made again.
+    Safe,
+    /// It may or may not have been done: made again, it may charge twice.
+    OutcomeUnknown,
+}

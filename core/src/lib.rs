@@ -1,0 +1,42 @@
+//! Embedded quota enforcement: *may this caller do this now, and what is left?*
+//!
+//! A backend links Quotum in-process, gives it a plans file and a store, and asks [`Quota`] on every
+//! request. [`blocking::Quota`] is the same for synchronous callers.
+//!
+//! | to learn about | read |
+//! | --- | --- |
+//! | asking and answering | [`Quota`], [`Decision`], [`Denial`], [`Usage`] |
+//! | what plans can say | [`Plans`], [`Plan`], [`QuotaLimit`], [`RateLimit`], [`FeatureValue`] |
+//! | who is on which plan | [`Subscription`], [`Status`], [`Overrides`] |
+//! | when a quota starts afresh | [`Period`] |
+//! | where counters last | [`store`], [`store::Store`] |
+//! | turning the clock in a test | [`ManualClock`] |
+//!
+//! The flow of a request is one file, `admission.rs`.
+
+#![forbid(unsafe_code)]
+
+mod admission;
+pub mod blocking;
+mod clock;
+mod decision;
+mod error;
+mod plan;
+mod quota;
+mod record;
+pub mod store;
+mod subscription;
+mod usage;
+
+pub use jiff::Timestamp;
+
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use decision::{Decision, Denial, QuotaState, Reason, Usage};
+pub use error::{Error, Kind, Retry};
+pub use plan::{
+    CatalogStatus, FeatureValue, InvalidLimit, Limit, Plan, Plans, PlansError, PlansOrigin, Price, Problem, QuotaLimit,
+    RateLimit, UNITS_MAX, WhenLapsed,
+};
+pub use quota::{Builder, Quota};
+pub use subscription::{Overrides, Status, Subscription};
+pub use usage::period::{Period, Window};

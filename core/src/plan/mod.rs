@@ -1,0 +1,15 @@
+//! Plans: what each one grants, where they come from, and which one to suggest.
+
+pub(crate) mod catalog;
+mod document;
+mod file;
+mod limit;
+#[expect(clippy::module_inception, reason = "the type Plan lives in the file that bears its name")]
+mod plan;
+mod schema;
+pub(crate) mod upgrade;
+
+pub use catalog::{CatalogStatus, PlansOrigin};
+pub use file::{PlansError, Problem};
+pub use limit::{InvalidLimit, Limit, QuotaLimit, RateLimit, UNITS_MAX};
+pub use plan::{FeatureValue, Plan, Plans, Price, WhenLapsed};

@@ -1,0 +1,155 @@
+//! The one record per subject: what a decision needs to know about it, in memory.
+//!
+//! Records are a bounded cache over the store. They hold no limit, so dropping one loses nothing and
+//! gives nobody a fresh allowance.
+
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use lru::LruCache;
+use parking_lot::{Mutex, RwLock};
+
+use crate::error::Error;
+use crate::plan::Plans;
+use crate::subscription::{Standing, Subscription};
+
+/// How many parts the records are split into, so that two subjects seldom wait for one lock.
+const SHARDS: usize = 64;
+
+/// The records of all subjects seen lately: at most so many, the least recently used dropped first.
+pub(crate) struct Records {
+    shards: Box<[Shard]>,
+    /// Keyed anew in each process, so that nobody can choose subjects that collide.
+    hasher: RandomState,
+}
+
+type Shard = Mutex<LruCache<Arc<str>, Arc<Record>>>;
+
+impl Records {
+    pub(crate) fn bounded(records_max: usize) -> Self {
+        let each = NonZeroUsize::new(records_max.div_ceil(SHARDS)).unwrap_or(NonZeroUsize::MIN);
+        Self { shards: (0..SHARDS).map(|_| Mutex::new(LruCache::new(each))).collect(), hasher: RandomState::new() }
+    }
+
+    /// The record of a subject, made now if there is none.
+    pub(crate) fn of(&self, subject: &str) -> Arc<Record> {
+        let new = || Arc::new(Record::new(subject.into()));
+        let Some(shard) = self.shard(subject) else { return new() };
+        let mut shard = shard.lock();
+        if let Some(record) = shard.get(subject) {
+            return Arc::clone(record);
+        }
+        let record = new();
+        shard.put(Arc::clone(&record.subject), Arc::clone(&record));
+        record
+    }
+
+    /// Drops what is known of a subject.
+    pub(crate) fn forget(&self, subject: &str) {
+        if let Some(shard) = self.shard(subject) {
+            shard.lock().pop(subject);
+        }
+    }
+
+    fn shard(&self, subject: &str) -> Option<&Shard> {
+        let hash = usize::try_from(self.hasher.hash_one(subject) % SHARDS as u64).ok()?;
+        self.shards.get(hash)
+    }
+
+    fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().len()).sum()
+    }
+}
+
+impl fmt::Debug for Records {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Records").field("len", &self.len()).finish()
+    }
+}
+
+/// What is known of one subject.
+#[derive(Debug)]
+pub(crate) struct Record {
+    pub(crate) subject: Arc<str>,
+    /// Held while the subscription is read or written, so that however many callers wait, one asks
+    /// the store, and a change is never overwritten by what was read before it.
+    pub(crate) loading: async_lock::Mutex<()>,
+    known: RwLock<Option<Known>>,
+}
+
+#[derive(Debug)]
+struct Known {
+    subscription: Option<Subscription>,
+    /// Monotonic time from which the store must be asked again.
+    stale_from: Duration,
+    /// What the subscription amounts to under these plans.
+    standing: Arc<Standing>,
+    plans: Arc<Plans>,
+}
+
+impl Record {
+    fn new(subject: Arc<str>) -> Self {
+        Self { subject, loading: async_lock::Mutex::new(()), known: RwLock::new(None) }
+    }
+
+    /// The subject's standing under `plans`, if its subscription is known well enough.
+    pub(crate) fn standing(
+        &self,
+        plans: &Arc<Plans>,
+        now: Timestamp,
+        monotonic: Duration,
+    ) -> Result<Option<Arc<Standing>>, Error> {
+        {
+            let known = self.known.read();
+            let Some(known) = known.as_ref().filter(|known| monotonic < known.stale_from) else { return Ok(None) };
+            if Arc::ptr_eq(&known.plans, plans) && known.standing.holds_until.is_none_or(|until| now < until) {
+                return Ok(Some(Arc::clone(&known.standing)));
+            }
+        }
+        let mut known = self.known.write();
+        let Some(known) = known.as_mut() else { return Ok(None) };
+        known.standing = Arc::new(Standing::of(known.subscription.as_ref(), plans, now)?);
+        known.plans = Arc::clone(plans);
+        Ok(Some(Arc::clone(&known.standing)))
+    }
+
+    /// Keeps what the store said of the subject, and returns what it amounts to.
+    pub(crate) fn keep(
+        &self,
+        subscription: Option<Subscription>,
+        plans: &Arc<Plans>,
+        now: Timestamp,
+        stale_from: Duration,
+    ) -> Result<Arc<Standing>, Error> {
+        let standing = Arc::new(Standing::of(subscription.as_ref(), plans, now)?);
+        let known = Known { subscription, stale_from, standing: Arc::clone(&standing), plans: Arc::clone(plans) };
+        *self.known.write() = Some(known);
+        Ok(standing)
+    }
+
+    /// Forgets the subscription, so that the next caller asks the store.
+    pub(crate) fn clear(&self) {
+        *self.known.write() = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_stay_under_their_cap_and_the_least_used_go_first() {
+        let records = Records::bounded(SHARDS * 2);
+        let kept = records.of("kept");
+        for stranger in 0..100_000 {
+            records.of(&format!("stranger-{stranger}"));
+            let again = records.of("kept");
+            assert!(Arc::ptr_eq(&kept, &again));
+        }
+        assert!(records.len() <= SHARDS * 2, "{} records", records.len());
+    }
+}

@@ -1,0 +1,99 @@
+//! What can go wrong in a store.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::error::Retry;
+
+/// Why a store could not answer. Each variant's text says what to do next.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// Other processes kept the store busy. Ask again, or give the store a longer time to wait.
+    #[error("the store was busy for {} ms: nothing was done, ask again", waited.as_millis())]
+    Busy {
+        /// How long was waited.
+        waited: Duration,
+    },
+
+    /// The disk is full. Make room; the store then goes on by itself.
+    #[error("the disk is full: nothing was written, make room on it ({detail})")]
+    Full {
+        /// What the store said.
+        detail: String,
+    },
+
+    /// The file or its folder cannot be written. Correct the permissions.
+    #[error("the store is read-only: correct the permissions of the file and its folder ({detail})")]
+    ReadOnly {
+        /// What the store said.
+        detail: String,
+    },
+
+    /// The store cannot be opened. Correct its address or its permissions.
+    #[error("{name} cannot be opened: {detail}")]
+    CannotOpen {
+        /// What was to be opened.
+        name: String,
+        /// What stood in the way, and what to do.
+        detail: String,
+    },
+
+    /// The data is damaged. Nothing was changed or recreated: restore the file from a copy.
+    #[error("{name} is damaged, restore it from a copy: {detail}")]
+    Damaged {
+        /// What is damaged.
+        name: String,
+        /// What was found.
+        detail: String,
+    },
+
+    /// The file belongs to another program. Choose another file.
+    #[error("{name} holds the data of another program: choose another file")]
+    Foreign {
+        /// The file.
+        name: String,
+    },
+
+    /// The file was written by a newer Quotum. Update this one; nothing was changed.
+    #[error("{name} has schema version {found}, this library knows up to {known}: update the library")]
+    NewerSchema {
+        /// The file.
+        name: String,
+        /// The version of the file.
+        found: i64,
+        /// The newest version that this library knows.
+        known: i64,
+    },
+
+    /// A write failed in a way that leaves its outcome unknown, and the store has refused all work
+    /// since. Find the cause, then open the store again.
+    #[error("the store stopped after a failed write, open it again once the cause is found: {cause}")]
+    Stopped {
+        /// The failure.
+        cause: String,
+    },
+
+    /// The store was reached and failed in another way.
+    #[error("the store failed: {detail}")]
+    Failed {
+        /// What the store said.
+        detail: String,
+        /// Whether the call may be made again.
+        retry: Retry,
+    },
+}
+
+impl StoreError {
+    /// Whether the same call may be made again.
+    #[must_use]
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::Busy { .. } | Self::Full { .. } => Retry::Safe,
+            Self::Stopped { .. } => Retry::OutcomeUnknown,
+            Self::Failed { retry, .. } => *retry,
+            _ => Retry::Never,
+        }
+    }
+}

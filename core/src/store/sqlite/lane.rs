@@ -1,0 +1,369 @@
+//! A lane: the queue of work for one connection, done in batches.
+//!
+//! Callers that arrive while a batch is being done travel together in the next one, so one commit,
+//! and one wait for the disk, serves them all (group commit). Whoever finds the lane free leads: a
+//! synchronous caller does the batch on its own thread, which costs it no switch of thread, and then
+//! hands the lead to one that waits. Tasks never lead, because they must not block; a thread of the
+//! lane's own, started for the first of them, leads in their place.
+//!
+//! Knows nothing of SQL; a [`Session`] does the batches.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::thread::JoinHandle;
+
+use parking_lot::{Condvar, Mutex};
+
+use super::batch::Batch;
+use super::session::Session;
+use crate::error::Retry;
+use crate::store::{StoreError, Wait};
+
+/// The most that one batch holds: some milliseconds of work, so that other processes get their turn.
+const BATCH_MAX: usize = 1_024;
+
+#[derive(Debug)]
+pub(super) struct Lane {
+    shared: Arc<Shared>,
+    name: &'static str,
+    worker: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    /// Signalled when the lane is free and has work that only the worker can lead, and at the end.
+    worker_wanted: Condvar,
+    session: Mutex<Session>,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Box<dyn Job>>,
+    /// Whether somebody leads, or was told to.
+    led: bool,
+    closed: bool,
+}
+
+impl Lane {
+    pub(super) fn new(name: &'static str, session: Session) -> Self {
+        let shared = Shared { state: Mutex::default(), worker_wanted: Condvar::new(), session: Mutex::new(session) };
+        Self { shared: Arc::new(shared), name, worker: Mutex::new(None) }
+    }
+
+    /// Does `work` in a batch, and returns what it returned once the batch has been committed.
+    ///
+    /// An error of `work` undoes the whole batch; what concerns only one caller belongs in `T`.
+    pub(super) async fn run<T, F>(&self, wait: Wait, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Batch<'_>) -> Result<T, StoreError> + Send + 'static,
+    {
+        if wait == Wait::Yield {
+            self.start_worker()?;
+        }
+        let ticket = Arc::new(Ticket { progress: Mutex::new(Progress::Waiting(None)) });
+        let task = Task { work: Some(work), output: None, ticket: Arc::clone(&ticket), wait };
+        self.shared.enqueue(Box::new(task), wait, &ticket);
+        Pending { shared: &self.shared, ticket }.await
+    }
+
+    fn start_worker(&self) -> Result<(), StoreError> {
+        let mut worker = self.worker.lock();
+        if worker.is_none() {
+            let shared = Arc::clone(&self.shared);
+            let spawned = std::thread::Builder::new().name(self.name.to_owned()).spawn(move || shared.work());
+            *worker = Some(spawned.map_err(|error| StoreError::Failed {
+                detail: format!("no thread could be started for async callers: {error}"),
+                retry: Retry::Safe,
+            })?);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Lane {
+    /// Waits until the worker has done what was asked of it, so that the file is closed afterwards.
+    fn drop(&mut self) {
+        self.shared.state.lock().closed = true;
+        self.shared.worker_wanted.notify_one();
+        let worker = self.worker.lock().take();
+        // The last handle may be dropped by the worker itself, inside a waker.
+        if let Some(worker) = worker.filter(|worker| worker.thread().id() != std::thread::current().id()) {
+            let _panicked = worker.join();
+        }
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let state = self.state.lock();
+        f.debug_struct("Shared").field("waiting", &state.queue.len()).field("led", &state.led).finish()
+    }
+}
+
+impl Shared {
+    /// Queues a job; the lane's first synchronous caller is told to lead.
+    fn enqueue<T>(&self, job: Box<dyn Job>, wait: Wait, ticket: &Ticket<T>) {
+        let mut state = self.state.lock();
+        state.queue.push_back(job);
+        if state.led {
+            return;
+        }
+        match wait {
+            Wait::Block => {
+                state.led = true;
+                *ticket.progress.lock() = Progress::Leading;
+            }
+            Wait::Yield => {
+                self.worker_wanted.notify_one();
+            }
+        }
+    }
+
+    /// Does one batch and hands the lead on, even where the batch panics.
+    fn lead(&self) {
+        let lead = Lead { shared: self };
+        let mut jobs: Vec<Box<dyn Job>> = {
+            let mut state = self.state.lock();
+            let count = state.queue.len().min(BATCH_MAX);
+            state.queue.drain(..count).collect()
+        };
+        let outcome = self.session.lock().run(&mut jobs);
+        for job in jobs {
+            job.finish(&outcome);
+        }
+        drop(lead);
+    }
+
+    fn hand_on(&self) {
+        let mut state = self.state.lock();
+        state.led = state.queue.iter().any(|job| job.promote());
+        if !state.led && !state.queue.is_empty() {
+            self.worker_wanted.notify_one();
+        }
+    }
+
+    /// The worker: leads whenever the lane is free and tasks wait.
+    fn work(&self) {
+        loop {
+            {
+                let mut state = self.state.lock();
+                while state.led || state.queue.is_empty() {
+                    if state.closed {
+                        return;
+                    }
+                    self.worker_wanted.wait(&mut state);
+                }
+                state.led = true;
+            }
+            self.lead();
+        }
+    }
+}
+
+/// Leadership of a lane; going out of scope hands it on.
+struct Lead<'s> {
+    shared: &'s Shared,
+}
+
+impl Drop for Lead<'_> {
+    fn drop(&mut self) {
+        self.shared.hand_on();
+    }
+}
+
+/// Work in a batch.
+pub(super) trait Job: Send {
+    /// Does the work, inside the batch's transaction.
+    fn run(&mut self, batch: &mut Batch<'_>) -> Result<(), StoreError>;
+
+    /// Tells the caller what came of it, once the batch has been committed or undone.
+    fn finish(self: Box<Self>, outcome: &Result<(), StoreError>);
+
+    /// Tells the caller to lead; false where it cannot.
+    fn promote(&self) -> bool;
+}
+
+struct Task<T, F> {
+    work: Option<F>,
+    output: Option<T>,
+    ticket: Arc<Ticket<T>>,
+    wait: Wait,
+}
+
+impl<T, F> Job for Task<T, F>
+where
+    T: Send,
+    F: FnOnce(&mut Batch<'_>) -> Result<T, StoreError> + Send,
+{
+    fn run(&mut self, batch: &mut Batch<'_>) -> Result<(), StoreError> {
+        if let Some(work) = self.work.take() {
+            self.output = Some(work(batch)?);
+        }
+        Ok(())
+    }
+
+    fn finish(mut self: Box<Self>, outcome: &Result<(), StoreError>) {
+        match (outcome, self.output.take()) {
+            (Ok(()), Some(output)) => self.ticket.finish(Ok(output)),
+            (Err(error), _) => self.ticket.finish(Err(error.clone())),
+            // Dropping the task says that nobody knows.
+            (Ok(()), None) => {}
+        }
+    }
+
+    fn promote(&self) -> bool {
+        self.wait == Wait::Block && self.ticket.promote()
+    }
+}
+
+impl<T, F> Drop for Task<T, F> {
+    /// A task that was never finished was in a batch that panicked: its caller must not wait for ever.
+    fn drop(&mut self) {
+        self.ticket.finish(Err(StoreError::Failed {
+            detail: "the batch was abandoned".to_owned(),
+            retry: Retry::OutcomeUnknown,
+        }));
+    }
+}
+
+/// What a caller waits on.
+struct Ticket<T> {
+    progress: Mutex<Progress<T>>,
+}
+
+enum Progress<T> {
+    Waiting(Option<Waker>),
+    /// The caller is to lead the next batch, its own work included.
+    Leading,
+    Finished(Result<T, StoreError>),
+    /// The caller has its answer, or has gone away.
+    Gone,
+}
+
+impl<T> Ticket<T> {
+    fn finish(&self, result: Result<T, StoreError>) {
+        let mut progress = self.progress.lock();
+        if !matches!(*progress, Progress::Waiting(_) | Progress::Leading) {
+            return;
+        }
+        let before = std::mem::replace(&mut *progress, Progress::Finished(result));
+        drop(progress);
+        if let Progress::Waiting(Some(waker)) = before {
+            waker.wake();
+        }
+    }
+
+    fn promote(&self) -> bool {
+        let mut progress = self.progress.lock();
+        let Progress::Waiting(waker) = &mut *progress else { return false };
+        let waker = waker.take();
+        *progress = Progress::Leading;
+        drop(progress);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        true
+    }
+}
+
+/// A caller's wait for its answer, in which it may be told to lead.
+struct Pending<'l, T> {
+    shared: &'l Shared,
+    ticket: Arc<Ticket<T>>,
+}
+
+impl<T> Future for Pending<'_, T> {
+    type Output = Result<T, StoreError>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        loop {
+            {
+                let mut progress = self.ticket.progress.lock();
+                match std::mem::replace(&mut *progress, Progress::Gone) {
+                    Progress::Finished(result) => return Poll::Ready(result),
+                    Progress::Waiting(_) | Progress::Gone => {
+                        *progress = Progress::Waiting(Some(context.waker().clone()));
+                        return Poll::Pending;
+                    }
+                    Progress::Leading => *progress = Progress::Waiting(None),
+                }
+            }
+            // Its own work is in this batch, unless more than a batch's worth came before it.
+            self.shared.lead();
+        }
+    }
+}
+
+impl<T> Drop for Pending<'_, T> {
+    /// A caller that goes away leaves its work in the queue, and must not take the lead with it.
+    fn drop(&mut self) {
+        let last = std::mem::replace(&mut *self.ticket.progress.lock(), Progress::Gone);
+        if matches!(last, Progress::Leading) {
+            self.shared.hand_on();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::sqlite::SqliteOptions;
+
+    fn lane() -> (tempfile::TempDir, Lane) {
+        let folder = tempfile::tempdir().unwrap();
+        let options = SqliteOptions::at(folder.path().join("quota.db"));
+        (folder, Lane::new("test", options.open_session().unwrap()))
+    }
+
+    #[test]
+    fn a_panic_in_a_batch_fails_its_callers_and_frees_the_lane() {
+        let (_folder, lane) = lane();
+        for wait in [Wait::Block, Wait::Yield] {
+            let panicking = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                pollster::block_on(lane.run(wait, |_| -> Result<(), StoreError> { panic!("planted") }))
+            }));
+            if let Ok(outcome) = panicking {
+                assert_eq!(outcome.unwrap_err().retry(), Retry::OutcomeUnknown);
+            }
+            assert_eq!(pollster::block_on(lane.run(Wait::Block, |_| Ok(7))), Ok(7));
+        }
+    }
+
+    #[test]
+    fn callers_that_go_away_leave_the_lane_usable() {
+        let (_folder, lane) = lane();
+        for round in 0..1_000 {
+            let wait = if round % 2 == 0 { Wait::Block } else { Wait::Yield };
+            let mut context = Context::from_waker(Waker::noop());
+            let mut first = Box::pin(lane.run(wait, move |_| Ok(round)));
+            let mut second = Box::pin(lane.run(Wait::Yield, move |_| Ok(round)));
+            let _ = second.as_mut().poll(&mut context);
+            let _ = first.as_mut().poll(&mut context);
+            drop(second);
+            drop(first);
+        }
+        assert_eq!(pollster::block_on(lane.run(Wait::Block, |_| Ok(1))), Ok(1));
+        assert_eq!(pollster::block_on(lane.run(Wait::Yield, |_| Ok(2))), Ok(2));
+    }
+
+    #[test]
+    fn synchronous_callers_and_tasks_share_a_lane() {
+        let (_folder, lane) = lane();
+        std::thread::scope(|scope| {
+            let runs: Vec<_> = (0..16)
+                .map(|caller| {
+                    let lane = &lane;
+                    let wait = if caller % 2 == 0 { Wait::Block } else { Wait::Yield };
+                    scope.spawn(move || (0..200).all(|n| pollster::block_on(lane.run(wait, move |_| Ok(n))) == Ok(n)))
+                })
+                .collect();
+            for run in runs {
+                assert!(run.join().unwrap());
+            }
+        });
+    }
+}

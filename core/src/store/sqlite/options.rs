@@ -1,0 +1,188 @@
+//! How an SQLite store is opened.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::SqliteStore;
+use super::schema;
+use super::session::{Access, Patience, Session, failure};
+use crate::error::Error;
+use crate::store::StoreError;
+
+/// How many prepared statements a connection keeps: more than this store has.
+const STATEMENTS_MAX: usize = 32;
+
+/// When a write counts as done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// When it is on the disk (`synchronous=FULL`): what was acknowledged survives a power failure.
+    #[default]
+    Full,
+    /// When the operating system has it (`synchronous=NORMAL`): what was acknowledged survives a
+    /// crash of the process. A power failure may lose the last moments, but never the file.
+    Normal,
+}
+
+/// How to open an SQLite store.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use quotum::store::{Durability, SqliteOptions};
+///
+/// let store = SqliteOptions::at("quota.db")
+///     .durability(Durability::Normal)
+///     .busy_timeout(Duration::from_secs(2))
+///     .open()?;
+/// # Ok::<(), quotum::store::StoreError>(())
+/// ```
+#[derive(Debug, Clone)]
+#[must_use = "options do nothing until they open a store"]
+pub struct SqliteOptions {
+    path: PathBuf,
+    durability: Durability,
+    busy_timeout: Duration,
+    check_on_open: bool,
+}
+
+impl SqliteOptions {
+    /// The store in the file at `path`, which is made where there is none.
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            durability: Durability::Full,
+            busy_timeout: Duration::from_secs(5),
+            check_on_open: true,
+        }
+    }
+
+    /// Reads a URL such as `sqlite:quota.db?synchronous=normal&busy_timeout_ms=2000`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] for a URL without a path or with a setting that is not known.
+    pub fn from_url(url: &str) -> Result<Self, Error> {
+        let refuse = || {
+            Error::argument(
+                "url",
+                url,
+                "`sqlite:` and the path of a file, with ?synchronous=full or normal and &busy_timeout_ms= if wanted",
+            )
+        };
+        let rest = url.strip_prefix("sqlite:").ok_or_else(refuse)?;
+        let rest = rest.strip_prefix("//").unwrap_or(rest);
+        let (path, settings) = rest.split_once('?').unwrap_or((rest, ""));
+        if path.is_empty() || path.starts_with(':') {
+            return Err(refuse());
+        }
+        let mut options = Self::at(path);
+        for setting in settings.split('&').filter(|setting| !setting.is_empty()) {
+            options = match setting.split_once('=').ok_or_else(refuse)? {
+                ("synchronous", "full") => options.durability(Durability::Full),
+                ("synchronous", "normal") => options.durability(Durability::Normal),
+                ("busy_timeout_ms", value) => {
+                    options.busy_timeout(Duration::from_millis(value.parse().map_err(|_| refuse())?))
+                }
+                _ => return Err(refuse()),
+            };
+        }
+        Ok(options)
+    }
+
+    /// When a write counts as done; [`Durability::Full`] by default.
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// How long to wait for a file that other processes keep busy; 5 seconds by default.
+    pub fn busy_timeout(mut self, timeout: Duration) -> Self {
+        self.busy_timeout = timeout;
+        self
+    }
+
+    /// Whether to read the whole file for damage before it is used, which takes about a second for a
+    /// gigabyte; true by default.
+    pub fn check_on_open(mut self, check: bool) -> Self {
+        self.check_on_open = check;
+        self
+    }
+
+    /// Opens the store.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::CannotOpen`] for a path that cannot be opened; [`StoreError::Damaged`],
+    /// [`StoreError::Foreign`] or [`StoreError::NewerSchema`] for a file that must not be used, which
+    /// is left as it is; [`StoreError::Busy`] where other processes keep it busy.
+    pub fn open(&self) -> Result<SqliteStore, StoreError> {
+        let writer = self.open_session()?;
+        let reader = self.connect()?;
+        reader.busy_timeout(self.busy_timeout).map_err(failure)?;
+        reader.pragma_update(None, "query_only", true).map_err(failure)?;
+        let reader = Session::new(reader, Access::Read, Patience::new(self.busy_timeout));
+        Ok(SqliteStore::new(writer, reader))
+    }
+
+    /// Opens, checks and migrates the file, and returns the session that writes to it.
+    pub(super) fn open_session(&self) -> Result<Session, StoreError> {
+        let mut patience = Patience::new(self.busy_timeout);
+        schema::check_log(&self.path)?;
+        let mut connection = self.connect()?;
+        let named = |error| schema::name_damage(error, &self.path);
+        schema::check_ours(&connection, &self.path)?;
+        patience.until_free(|| self.use_log(&connection)).map_err(named)?;
+        schema::migrate(&mut connection, &mut patience).map_err(named)?;
+        if self.check_on_open {
+            schema::check_whole(&connection, &self.path)?;
+        }
+        let synchronous = match self.durability {
+            Durability::Full => "FULL",
+            Durability::Normal => "NORMAL",
+        };
+        connection.pragma_update(None, "synchronous", synchronous).map_err(failure)?;
+        Ok(Session::new(connection, Access::Write, patience))
+    }
+
+    fn connect(&self) -> Result<Connection, StoreError> {
+        let cannot = |detail: String| StoreError::CannotOpen { name: self.path.display().to_string(), detail };
+        if let Some(folder) = self.path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
+            return Err(cannot(format!("there is no folder {}, make it first", folder.display())));
+        }
+        if self.path.is_dir() {
+            return Err(cannot("it is a folder, name a file in it".to_owned()));
+        }
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX
+            | OpenFlags::SQLITE_OPEN_EXRESCODE;
+        let connection = Connection::open_with_flags(&self.path, flags).map_err(|error| cannot(error.to_string()))?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+        connection
+            .execute_batch("PRAGMA busy_timeout = 0; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON")
+            .map_err(failure)?;
+        Ok(connection)
+    }
+
+    /// Switches the file to a write-ahead log, which it stays on.
+    fn use_log(&self, connection: &Connection) -> rusqlite::Result<()> {
+        let mode: String = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+        if mode == "wal" {
+            return Ok(());
+        }
+        Err(rusqlite::Error::SqliteFailure(
+            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN),
+            Some(format!(
+                "{} cannot have a write-ahead log (it has {mode}): put it on a local disk",
+                self.path.display()
+            )),
+        ))
+    }
+
+    /// Where the file is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}

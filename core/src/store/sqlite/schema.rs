@@ -1,0 +1,121 @@
+//! The schema of the file, and whether a file may be used at all.
+//!
+//! A file that is damaged, foreign or newer than this library is refused as it is: nothing in it is
+//! changed, and nothing is ever recreated in its place.
+
+use std::path::Path;
+
+use rusqlite::Connection;
+
+use super::session::{Patience, failure};
+use crate::store::StoreError;
+
+/// "Quot", in the header of the file ([`application_id`]).
+///
+/// [`application_id`]: https://www.sqlite.org/pragma.html#pragma_application_id
+const APPLICATION_ID: i64 = 0x5175_6f74;
+
+/// What turns version `i` of the schema into version `i + 1`. Never edited once released.
+const MIGRATIONS: [&str; 1] = ["
+    CREATE TABLE plans (
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        version INTEGER NOT NULL,
+        document TEXT NOT NULL
+    ) STRICT;
+
+    CREATE TABLE subscription (
+        subject TEXT NOT NULL PRIMARY KEY,
+        plan TEXT NOT NULL,
+        status TEXT NOT NULL,
+        since_ms INTEGER NOT NULL,
+        trial_ends_ms INTEGER,
+        expires_ms INTEGER,
+        anchor_ms INTEGER,
+        zone TEXT,
+        overrides TEXT
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE counter (
+        subject TEXT NOT NULL,
+        metric TEXT NOT NULL,
+        period TEXT NOT NULL,
+        start_s INTEGER NOT NULL,
+        used INTEGER NOT NULL CHECK (used BETWEEN 0 AND 9007199254740991),
+        PRIMARY KEY (subject, metric, period, start_s)
+    ) STRICT, WITHOUT ROWID;
+"];
+
+/// The newest schema that this library knows.
+const NEWEST: i64 = MIGRATIONS.len() as i64;
+
+/// Refuses a file that is not there although its log is: opened, it would be an empty database, and
+/// the log would be thrown away.
+pub(super) fn check_log(path: &Path) -> Result<(), StoreError> {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    let length = |path: &Path| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+    if length(Path::new(&log)) > 0 && length(path) == 0 {
+        return Err(damaged(path, "the file is missing or empty, but its write-ahead log is not"));
+    }
+    Ok(())
+}
+
+/// Refuses a file that is not ours. Reads only.
+pub(super) fn check_ours(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    let named = |error| name_damage(failure(error), path);
+    let application_id = pragma(connection, "application_id").map_err(named)?;
+    let found = pragma(connection, "user_version").map_err(named)?;
+    let tables: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", (), |row| row.get(0)).map_err(named)?;
+    let unused = application_id == 0 && found == 0 && tables == 0;
+    if application_id != APPLICATION_ID && !unused {
+        return Err(StoreError::Foreign { name: path.display().to_string() });
+    }
+    if !(0..=NEWEST).contains(&found) {
+        return Err(StoreError::NewerSchema { name: path.display().to_string(), found, known: NEWEST });
+    }
+    Ok(())
+}
+
+/// Brings the schema up to date. Of several processes that do so at once, one does.
+pub(super) fn migrate(connection: &mut Connection, patience: &mut Patience) -> Result<(), StoreError> {
+    patience.until_free(|| {
+        let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        let found = pragma(&transaction, "user_version")?;
+        let missing = MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(usize::MAX));
+        for migration in missing.clone() {
+            transaction.execute_batch(migration)?;
+        }
+        if missing.len() > 0 {
+            transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+            transaction.pragma_update(None, "user_version", NEWEST)?;
+        }
+        transaction.commit()
+    })
+}
+
+/// Refuses a file with damage inside, by [`quick_check`].
+///
+/// [`quick_check`]: https://www.sqlite.org/pragma.html#pragma_quick_check
+pub(super) fn check_whole(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    let found: String = connection
+        .query_row("PRAGMA quick_check(1)", (), |row| row.get(0))
+        .map_err(|error| name_damage(failure(error), path))?;
+    if found == "ok" { Ok(()) } else { Err(damaged(path, &found)) }
+}
+
+fn pragma(connection: &Connection, name: &str) -> rusqlite::Result<i64> {
+    connection.pragma_query_value(None, name, |row| row.get(0))
+}
+
+fn damaged(path: &Path, detail: &str) -> StoreError {
+    StoreError::Damaged { name: path.display().to_string(), detail: detail.to_owned() }
+}
+
+/// The same error, with the file's name in place of "the database".
+pub(super) fn name_damage(error: StoreError, path: &Path) -> StoreError {
+    match error {
+        StoreError::Damaged { detail, .. } => damaged(path, &detail),
+        error => error,
+    }
+}

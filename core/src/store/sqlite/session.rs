@@ -1,0 +1,153 @@
+//! A session: one connection and how it does a batch of work in one transaction.
+
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, ErrorCode};
+
+use super::batch::Batch;
+use super::lane::Job;
+use crate::error::Retry;
+use crate::store::StoreError;
+
+/// How long to wait before asking for a busy file again. SQLite's own handler waits longer and longer,
+/// and so starves whoever has waited most; this one gives every process the same chance.
+const TURN_US_MIN: u64 = 20;
+const TURN_US_MAX: u64 = 200;
+
+/// What a session's transactions do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    Read,
+    Write,
+}
+
+#[derive(Debug)]
+pub(super) struct Session {
+    connection: Connection,
+    access: Access,
+    patience: Patience,
+    /// Why no more work is done, once a write has failed in a way that leaves its outcome unknown.
+    stopped: Option<String>,
+}
+
+impl Session {
+    pub(super) fn new(connection: Connection, access: Access, patience: Patience) -> Self {
+        Self { connection, access, patience, stopped: None }
+    }
+
+    /// Does all jobs in one transaction, or none of them.
+    pub(super) fn run(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), StoreError> {
+        if let Some(cause) = &self.stopped {
+            return Err(StoreError::Stopped { cause: cause.clone() });
+        }
+        let outcome = self.transact(jobs);
+        match outcome {
+            Err(StoreError::Damaged { detail, .. } | StoreError::Failed { detail, retry: Retry::OutcomeUnknown }) => {
+                tracing::error!(target: "quotum", %detail, "a write failed: the store has stopped");
+                self.stopped = Some(detail.clone());
+                Err(StoreError::Stopped { cause: detail })
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn transact(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), StoreError> {
+        let connection = &self.connection;
+        let begin = match self.access {
+            Access::Read => "BEGIN",
+            Access::Write => "BEGIN IMMEDIATE",
+        };
+        self.patience.until_free(|| execute(connection, begin))?;
+        let undo = Undo { connection };
+        let mut batch = Batch::new(connection);
+        for job in jobs {
+            job.run(&mut batch)?;
+        }
+        batch.write().and_then(|()| execute(connection, "COMMIT")).map_err(failure)?;
+        drop(undo);
+        Ok(())
+    }
+}
+
+/// Undoes a transaction that is still open when it goes out of scope, by an error or a panic.
+struct Undo<'c> {
+    connection: &'c Connection,
+}
+
+impl Drop for Undo<'_> {
+    fn drop(&mut self) {
+        if !self.connection.is_autocommit()
+            && let Err(error) = self.connection.execute_batch("ROLLBACK")
+        {
+            tracing::error!(target: "quotum", %error, "a transaction could not be undone");
+        }
+    }
+}
+
+fn execute(connection: &Connection, statement: &str) -> rusqlite::Result<()> {
+    connection.prepare_cached(statement)?.execute(()).map(drop)
+}
+
+/// How long, and in what steps, to wait for a file that another process is writing.
+#[derive(Debug, Clone)]
+pub(super) struct Patience {
+    timeout: Duration,
+    random: u64,
+}
+
+impl Patience {
+    pub(super) fn new(timeout: Duration) -> Self {
+        use std::hash::{BuildHasher, RandomState};
+        // Processes that wait for each other must not wait in step.
+        Self { timeout, random: RandomState::new().hash_one(std::process::id()) | 1 }
+    }
+
+    /// Repeats `attempt` as long as the file is busy and patience lasts.
+    pub(super) fn until_free<T>(&mut self, mut attempt: impl FnMut() -> rusqlite::Result<T>) -> Result<T, StoreError> {
+        let mut since = None;
+        loop {
+            let error = match attempt() {
+                Ok(done) => return Ok(done),
+                Err(error) => error,
+            };
+            if !is_busy(&error) {
+                return Err(failure(error));
+            }
+            let waited = since.get_or_insert_with(Instant::now).elapsed();
+            if waited >= self.timeout {
+                return Err(StoreError::Busy { waited });
+            }
+            std::thread::sleep(self.turn());
+        }
+    }
+
+    /// The length of the next wait, by Marsaglia's xorshift ([*Xorshift RNGs*, 2003]).
+    ///
+    /// [*Xorshift RNGs*, 2003]: https://doi.org/10.18637/jss.v008.i14
+    fn turn(&mut self) -> Duration {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        Duration::from_micros(TURN_US_MIN + self.random % (TURN_US_MAX - TURN_US_MIN))
+    }
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+}
+
+/// What a failure of SQLite means for the caller.
+pub(super) fn failure(error: rusqlite::Error) -> StoreError {
+    let detail = error.to_string();
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Busy { waited: Duration::ZERO },
+        Some(ErrorCode::DiskFull) => StoreError::Full { detail },
+        Some(ErrorCode::ReadOnly) => StoreError::ReadOnly { detail },
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            StoreError::Damaged { name: "the database".to_owned(), detail }
+        }
+        // A write or a sync that failed may have reached the disk or not.
+        Some(ErrorCode::SystemIoFailure) => StoreError::Failed { detail, retry: Retry::OutcomeUnknown },
+        _ => StoreError::Failed { detail, retry: Retry::Never },
+    }
+}

@@ -1,0 +1,26 @@
+//! The conformance suite, on every store of the crate.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::sync::Arc;
+
+use quotum::store::{Durability, MemoryStore, SqliteOptions, Store, conformance};
+
+#[test]
+fn the_memory_store_conforms() {
+    conformance::run(|| Arc::new(MemoryStore::new())).assert_passed();
+}
+
+#[test]
+fn the_sqlite_store_conforms() {
+    let folder = tempfile::tempdir().unwrap();
+    for durability in [Durability::Full, Durability::Normal] {
+        let made = std::cell::Cell::new(0);
+        let make = || -> Arc<dyn Store> {
+            made.set(made.get() + 1);
+            let file = folder.path().join(format!("{durability:?}-{}.db", made.get()));
+            Arc::new(SqliteOptions::at(file).durability(durability).open().unwrap())
+        };
+        conformance::run(make).assert_passed();
+    }
+}
