@@ -127,21 +127,24 @@ impl SqliteOptions {
 
     /// Opens, checks and migrates the file, and returns the session that writes to it.
     pub(super) fn open_session(&self) -> Result<Session, StoreError> {
+        self.open_writer().map_err(|error| schema::name_damage(error, &self.path))
+    }
+
+    fn open_writer(&self) -> Result<Session, StoreError> {
         let mut patience = Patience::new(self.busy_timeout);
         schema::check_log(&self.path)?;
         let mut connection = self.connect()?;
-        let named = |error| schema::name_damage(error, &self.path);
-        schema::check_ours(&connection, &self.path)?;
-        patience.until_free(|| self.use_log(&connection)).map_err(named)?;
-        schema::migrate(&mut connection, &mut patience).map_err(named)?;
+        schema::check_ours(&connection, &self.path, &mut patience)?;
+        patience.until_free(|| self.use_log(&connection))?;
+        schema::migrate(&mut connection, &mut patience)?;
         if self.check_on_open {
-            schema::check_whole(&connection, &self.path)?;
+            schema::check_whole(&connection, &self.path, &mut patience)?;
         }
         let synchronous = match self.durability {
             Durability::Full => "FULL",
             Durability::Normal => "NORMAL",
         };
-        connection.pragma_update(None, "synchronous", synchronous).map_err(failure)?;
+        patience.until_free(|| connection.pragma_update(None, "synchronous", synchronous))?;
         Ok(Session::new(connection, Access::Write, patience))
     }
 

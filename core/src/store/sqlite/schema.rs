@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-use super::session::{Patience, failure};
+use super::session::Patience;
 use crate::store::StoreError;
 
 /// "Quot", in the header of the file ([`application_id`]).
@@ -61,12 +61,12 @@ pub(super) fn check_log(path: &Path) -> Result<(), StoreError> {
 }
 
 /// Refuses a file that is not ours. Reads only.
-pub(super) fn check_ours(connection: &Connection, path: &Path) -> Result<(), StoreError> {
-    let named = |error| name_damage(failure(error), path);
-    let application_id = pragma(connection, "application_id").map_err(named)?;
-    let found = pragma(connection, "user_version").map_err(named)?;
-    let tables: i64 =
-        connection.query_row("SELECT count(*) FROM sqlite_schema", (), |row| row.get(0)).map_err(named)?;
+pub(super) fn check_ours(connection: &Connection, path: &Path, patience: &mut Patience) -> Result<(), StoreError> {
+    let header = || {
+        let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", (), |row| row.get(0))?;
+        Ok((pragma(connection, "application_id")?, pragma(connection, "user_version")?, tables))
+    };
+    let (application_id, found, tables) = patience.until_free(header)?;
     let unused = application_id == 0 && found == 0 && tables == 0;
     if application_id != APPLICATION_ID && !unused {
         return Err(StoreError::Foreign { name: path.display().to_string() });
@@ -97,10 +97,9 @@ pub(super) fn migrate(connection: &mut Connection, patience: &mut Patience) -> R
 /// Refuses a file with damage inside, by [`quick_check`].
 ///
 /// [`quick_check`]: https://www.sqlite.org/pragma.html#pragma_quick_check
-pub(super) fn check_whole(connection: &Connection, path: &Path) -> Result<(), StoreError> {
-    let found: String = connection
-        .query_row("PRAGMA quick_check(1)", (), |row| row.get(0))
-        .map_err(|error| name_damage(failure(error), path))?;
+pub(super) fn check_whole(connection: &Connection, path: &Path, patience: &mut Patience) -> Result<(), StoreError> {
+    let check = || connection.query_row("PRAGMA quick_check(1)", (), |row| row.get::<_, String>(0));
+    let found = patience.until_free(check)?;
     if found == "ok" { Ok(()) } else { Err(damaged(path, &found)) }
 }
 

@@ -9,10 +9,12 @@ use super::lane::Job;
 use crate::error::Retry;
 use crate::store::StoreError;
 
-/// How long to wait before asking for a busy file again. SQLite's own handler waits longer and longer,
-/// and so starves whoever has waited most; this one gives every process the same chance.
+/// How long to wait before asking for a busy file again, at the least and at the most.
 const TURN_US_MIN: u64 = 20;
-const TURN_US_MAX: u64 = 200;
+const TURN_US_MAX: u64 = 1000;
+
+/// After how long a wait the time between two attempts has halved.
+const EAGER_AFTER_US: u64 = 10000;
 
 /// What a session's transactions do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,21 +91,31 @@ fn execute(connection: &Connection, statement: &str) -> rusqlite::Result<()> {
 }
 
 /// How long, and in what steps, to wait for a file that another process is writing.
+///
+/// SQLite's own handler asks less and less often the longer it waits, and so starves whoever has
+/// waited most. Here it is the other way round: whoever has waited longest asks most often, and
+/// whoever has just had a contended file lets the others ask first.
 #[derive(Debug, Clone)]
 pub(super) struct Patience {
     timeout: Duration,
     random: u64,
+    /// Whether the file was busy the last time.
+    contended: bool,
 }
 
 impl Patience {
     pub(super) fn new(timeout: Duration) -> Self {
         use std::hash::{BuildHasher, RandomState};
         // Processes that wait for each other must not wait in step.
-        Self { timeout, random: RandomState::new().hash_one(std::process::id()) | 1 }
+        Self { timeout, random: RandomState::new().hash_one(std::process::id()) | 1, contended: false }
     }
 
     /// Repeats `attempt` as long as the file is busy and patience lasts.
     pub(super) fn until_free<T>(&mut self, mut attempt: impl FnMut() -> rusqlite::Result<T>) -> Result<T, StoreError> {
+        if std::mem::take(&mut self.contended) {
+            let turn = self.turn(Duration::ZERO);
+            std::thread::sleep(turn);
+        }
         let mut since = None;
         loop {
             let error = match attempt() {
@@ -113,22 +125,27 @@ impl Patience {
             if !is_busy(&error) {
                 return Err(failure(error));
             }
+            self.contended = true;
             let waited = since.get_or_insert_with(Instant::now).elapsed();
             if waited >= self.timeout {
                 return Err(StoreError::Busy { waited });
             }
-            std::thread::sleep(self.turn());
+            let turn = self.turn(waited);
+            std::thread::sleep(turn);
         }
     }
 
-    /// The length of the next wait, by Marsaglia's xorshift ([*Xorshift RNGs*, 2003]).
+    /// The length of the next wait, shorter the longer it has been, and random, by Marsaglia's xorshift
+    /// ([*Xorshift RNGs*, 2003]).
     ///
     /// [*Xorshift RNGs*, 2003]: https://doi.org/10.18637/jss.v008.i14
-    fn turn(&mut self) -> Duration {
+    fn turn(&mut self, waited: Duration) -> Duration {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
-        Duration::from_micros(TURN_US_MIN + self.random % (TURN_US_MAX - TURN_US_MIN))
+        let waited_us = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
+        let longest_us = (TURN_US_MAX / (1 + waited_us / EAGER_AFTER_US)).max(TURN_US_MIN);
+        Duration::from_micros(TURN_US_MIN + self.random % longest_us)
     }
 }
 

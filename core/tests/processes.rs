@@ -1,0 +1,178 @@
+//! Several processes on one SQLite file: fairness at the edge of a limit, crashes, migrations.
+//!
+//! Each test starts this test binary again as its child processes, which find their orders in the
+//! environment.
+
+#![cfg(feature = "sqlite")]
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use quotum::Plans;
+use quotum::blocking::Quota;
+use quotum::store::SqliteOptions;
+use rusqlite::Connection;
+
+const FILE: &str = "QUOTUM_TEST_FILE";
+
+fn open(file: &Path, limit: u64) -> Quota {
+    let plans = format!("default_plan = 'free'\n[plans.free]\nquotas = {{ jobs = '{limit}/total' }}");
+    let store = SqliteOptions::at(file).busy_timeout(Duration::from_secs(30)).open().unwrap();
+    Quota::builder().plans(Plans::from_toml(&plans).unwrap()).open_on(std::sync::Arc::new(store)).unwrap()
+}
+
+/// Starts this test again as a child, which runs the branch that `FILE` opens.
+fn child(test: &str, file: &Path) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args([test, "--exact", "--nocapture", "--test-threads=1"])
+        .env(FILE, file)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// The file to work on, where this process is a child.
+fn orders() -> Option<std::path::PathBuf> {
+    std::env::var_os(FILE).map(Into::into)
+}
+
+/// The child's next line that begins with this word, without it.
+fn line_of(lines: &mut impl Iterator<Item = std::io::Result<String>>, word: &str) -> String {
+    let found = lines.map(Result::unwrap).find_map(|line| line.split_once(word).map(|(_, rest)| rest.to_owned()));
+    found.unwrap_or_else(|| panic!("the child ended without saying {word:?}"))
+}
+
+fn used(file: &Path) -> u64 {
+    let connection = Connection::open(file).unwrap();
+    connection.query_row("SELECT used FROM counter", (), |row| row.get(0).map(i64::unsigned_abs)).unwrap()
+}
+
+fn assert_sound(file: &Path) {
+    let check: String =
+        Connection::open(file).unwrap().query_row("PRAGMA integrity_check", (), |row| row.get(0)).unwrap();
+    assert_eq!(check, "ok");
+}
+
+/// The scheme that lets a process wait twice as long at every turn starves the one that waits most: two
+/// processes were seen to stall for three seconds.
+#[test]
+fn eight_processes_on_one_counter_grant_exactly_the_limit_and_share_it_fairly() {
+    const LIMIT: u64 = 8_000;
+    if let Some(file) = orders() {
+        let quota = open(&file, LIMIT);
+        println!("ready");
+        std::io::stdin().read_line(&mut String::new()).unwrap();
+        let (mut granted, mut worst) = (0, Duration::ZERO);
+        loop {
+            let begin = Instant::now();
+            let decision = quota.consume("ana", &[("jobs", 1)]).unwrap();
+            worst = worst.max(begin.elapsed());
+            if !decision.allowed {
+                break;
+            }
+            granted += 1;
+        }
+        println!("granted {granted} {}", worst.as_micros());
+        return;
+    }
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("quota.db");
+    let test = "eight_processes_on_one_counter_grant_exactly_the_limit_and_share_it_fairly";
+    let mut children: Vec<Child> = (0..8).map(|_| child(test, &file)).collect();
+    let mut outputs: Vec<_> =
+        children.iter_mut().map(|child| BufReader::new(child.stdout.take().unwrap()).lines()).collect();
+    for output in &mut outputs {
+        line_of(output, "ready");
+    }
+    for child in &mut children {
+        child.stdin.take().unwrap().write_all(b"go\n").unwrap();
+    }
+    let shares: Vec<(u64, u64)> = outputs
+        .iter_mut()
+        .map(|output| {
+            let line = line_of(output, "granted ");
+            let (granted, worst_us) = line.split_once(' ').unwrap();
+            (granted.parse().unwrap(), worst_us.parse().unwrap())
+        })
+        .collect();
+    for mut child in children {
+        assert!(child.wait().unwrap().success());
+    }
+
+    let worst_ms = shares.iter().map(|(_, worst_us)| worst_us / 1_000).max().unwrap();
+    println!("grants and worst waits in us: {shares:?}; worst wait {worst_ms} ms");
+    assert_eq!(shares.iter().map(|(granted, _)| granted).sum::<u64>(), LIMIT);
+    assert_eq!(used(&file), LIMIT);
+    let fair = LIMIT / 8;
+    assert!(
+        shares.iter().all(|(granted, _)| *granted >= fair / 2),
+        "a process got less than half its share: {shares:?}"
+    );
+    assert_sound(&file);
+}
+
+/// A grant is acknowledged by a line on standard output, after `consume` has returned.
+#[test]
+fn nothing_acknowledged_is_lost_when_a_writer_is_killed_a_hundred_times() {
+    const LIMIT: u64 = 1_000_000_000;
+    if let Some(file) = orders() {
+        let quota = open(&file, LIMIT);
+        let mut output = std::io::stdout().lock();
+        loop {
+            assert!(quota.consume("ana", &[("jobs", 1)]).unwrap().allowed);
+            output.write_all(b"granted 1\n").unwrap();
+            output.flush().unwrap();
+        }
+    }
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("quota.db");
+    let (mut acknowledged, mut unacknowledged) = (0, 0);
+    for round in 0..100_u64 {
+        let mut child = child("nothing_acknowledged_is_lost_when_a_writer_is_killed_a_hundred_times", &file);
+        let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
+        // A few grants, a different number each time, so that the kill falls on any step.
+        for _ in 0..=round % 13 {
+            line_of(&mut output, "granted ");
+            acknowledged += 1;
+        }
+        std::thread::sleep(Duration::from_micros(round * 37 % 1_000));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        acknowledged += output.map_while(Result::ok).filter(|line| line == "granted 1").count() as u64;
+
+        let used = used(&file);
+        assert!(used >= acknowledged + unacknowledged, "round {round}: {acknowledged} acknowledged, {used} used");
+        // One grant at the most was under way when the process died.
+        assert!(used - acknowledged <= round + 1, "round {round}: {acknowledged} acknowledged, {used} used");
+        unacknowledged = used - acknowledged;
+        assert_sound(&file);
+    }
+    println!("{acknowledged} grants acknowledged, {unacknowledged} made but cut off before they could be");
+}
+
+#[test]
+fn of_eight_processes_that_create_one_file_all_find_it_ready() {
+    if let Some(file) = orders() {
+        println!("granted {}", open(&file, 8).consume("ana", &[("jobs", 1)]).unwrap().allowed);
+        return;
+    }
+    for _ in 0..5 {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("quota.db");
+        let test = "of_eight_processes_that_create_one_file_all_find_it_ready";
+        let children: Vec<Child> = (0..8).map(|_| child(test, &file)).collect();
+        for mut child in children {
+            let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
+            assert_eq!(line_of(&mut output, "granted "), "true");
+            assert!(child.wait().unwrap().success());
+        }
+        assert_eq!(used(&file), 8);
+        assert_sound(&file);
+    }
+}
