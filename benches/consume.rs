@@ -105,7 +105,7 @@ fn memory(criterion: &mut Criterion) {
                     time(callers, iterations, |caller, n| {
                         let subject = &subjects[pick(spread, caller, n) % SUBJECTS];
                         let counter = map.get(subject).unwrap();
-                        counter.try_update(Ordering::Relaxed, Ordering::Relaxed, |used| used.checked_add(1)).is_ok()
+                        counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| used.checked_add(1)).is_ok()
                     })
                 });
             });

@@ -4,7 +4,7 @@
 //! environment.
 
 #![cfg(feature = "sqlite")]
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;

@@ -1,0 +1,105 @@
+//! Enforces one plans file on the traffic, and tallies what came of it.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use indicatif::{ProgressBar, ProgressStyle};
+use jiff::Timestamp;
+use quotum::blocking::Quota;
+use quotum::{ManualClock, Plans, Subscription};
+
+use crate::deal::Deal;
+use crate::tally::Tally;
+use crate::traffic::{Request, Traffic};
+
+/// The traffic, and how its subjects come by their plans.
+pub(crate) struct Scene<'t> {
+    pub(crate) traffic: &'t Traffic,
+    pub(crate) metrics: Vec<&'t str>,
+    pub(crate) deal: Option<&'t Deal>,
+}
+
+impl Scene<'_> {
+    /// Enforces the plans on `store`, or on a new SQLite file that is removed afterwards.
+    pub(crate) fn enforce(&self, plans: &Path, store: Option<&str>) -> Result<Tally> {
+        let scratch = tempfile::tempdir()?;
+        let url = store.map_or_else(|| format!("sqlite:{}", scratch.path().join("quota.db").display()), str::to_owned);
+        let requests = &self.traffic.requests;
+        let begin = requests.first().map_or(Timestamp::UNIX_EPOCH, |request| request.time);
+        let clock = Arc::new(ManualClock::at(begin));
+        let name = plans.file_name().unwrap_or(plans.as_os_str()).to_string_lossy().into_owned();
+        let plans = Plans::read(plans)?;
+        let default_plan = Arc::clone(&plans.default_plan().id);
+        let quota = Quota::builder()
+            .plans(plans)
+            .clock(clock.clone())
+            // Time jumps from request to request, and nobody else changes a plan meanwhile.
+            .subscription_ttl(Duration::MAX)
+            .catalog_ttl(Duration::MAX)
+            .records_max(1_000_000)
+            .open(&url)?;
+
+        let end = requests.last().map_or(begin, |request| request.time);
+        let mut tally = Tally::new(name, &self.metrics, begin, end)?;
+        let mut plan_of: HashMap<Arc<str>, Option<Arc<str>>> = HashMap::new();
+        let progress = progress(requests.len());
+        for request in progress.wrap_iter(requests.iter()) {
+            clock.set_wall(request.time);
+            self.follow_plan(&quota, &default_plan, request, &mut plan_of)?;
+            let costs: Vec<(&str, u64)> = self
+                .metrics
+                .iter()
+                .copied()
+                .zip(request.amounts.iter().copied())
+                .filter(|(_, units)| *units > 0)
+                .collect();
+            if costs.is_empty() {
+                tally.free_of_charge += 1;
+                continue;
+            }
+            let begin = Instant::now();
+            let decision = quota.consume(&request.subject, &costs).with_context(|| tally.name.clone())?;
+            tally.count(request, &costs, &decision, begin.elapsed());
+        }
+        progress.finish_and_clear();
+        Ok(tally)
+    }
+
+    /// Subscribes a subject to its plan when it is new, or when the traffic says that its plan changed.
+    fn follow_plan(
+        &self,
+        quota: &Quota,
+        default_plan: &Arc<str>,
+        request: &Request,
+        plan_of: &mut HashMap<Arc<str>, Option<Arc<str>>>,
+    ) -> Result<()> {
+        let new = plan_of.len();
+        let known = plan_of.get(&request.subject);
+        let plan = match (&request.plan, known) {
+            (Some(plan), _) => Some(Arc::clone(plan)),
+            (None, Some(known)) => known.clone(),
+            (None, None) => self.deal.and_then(|deal| deal.plan(new)).map(Arc::from),
+        };
+        if known != Some(&plan) {
+            // A new subject is on the default plan by itself, and starts its trial with its first request.
+            if let Some(plan) = plan.as_ref().filter(|plan| known.is_some() || *plan != default_plan) {
+                let mut subscription = Subscription::active(plan, request.time);
+                subscription.anchor = Some(request.time);
+                quota.subscribe(&request.subject, subscription)?;
+            }
+            plan_of.insert(Arc::clone(&request.subject), plan);
+        }
+        Ok(())
+    }
+}
+
+fn progress(requests: usize) -> ProgressBar {
+    let progress = ProgressBar::new(requests as u64);
+    if let Ok(style) = ProgressStyle::with_template("{bar:40} {human_pos} of {human_len} requests, {eta} to go") {
+        progress.set_style(style);
+    }
+    progress
+}
