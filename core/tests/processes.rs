@@ -176,3 +176,50 @@ fn of_eight_processes_that_create_one_file_all_find_it_ready() {
         assert_sound(&file);
     }
 }
+
+/// The child may write files of 200 kB at the most, so that a write of its log fails half-way, as on a
+/// failing disk.
+#[test]
+fn after_a_failed_write_the_store_stops_and_keeps_what_it_acknowledged() {
+    if let Some(file) = orders() {
+        let quota = open(&file, 1_000_000);
+        let (mut acknowledged, errors) = (0, &mut Vec::new());
+        for number in 0..3_000 {
+            match quota.consume(&format!("subject-{number}"), &[("jobs", 1)]) {
+                Ok(decision) => acknowledged += u64::from(decision.allowed),
+                Err(error) => errors.push(error.to_string()),
+            }
+        }
+        println!("grants: {acknowledged}");
+        println!("first: {}", errors.first().unwrap());
+        println!("last: {}", errors.last().unwrap());
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("quota.db");
+    drop(open(&file, 1_000_000));
+    let test = "after_a_failed_write_the_store_stops_and_keeps_what_it_acknowledged";
+    let limited = "trap '' XFSZ; ulimit -f 400; exec \"$0\" \"$@\"";
+    let mut child = Command::new("sh")
+        .args(["-c", limited])
+        .arg(std::env::current_exe().unwrap())
+        .args([test, "--exact", "--nocapture", "--test-threads=1"])
+        .env(FILE, &file)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
+    let acknowledged: u64 = line_of(&mut output, "grants: ").parse().unwrap();
+    let (first, last) = (line_of(&mut output, "first: "), line_of(&mut output, "last: "));
+    assert!(child.wait().unwrap().success());
+    println!("{acknowledged} acknowledged before: {first}");
+    assert!(acknowledged > 0);
+    assert!(first.starts_with("the store stopped after a failed write") && first == last, "{first}\n{last}");
+
+    let connection = Connection::open(&file).unwrap();
+    let used: i64 = connection.query_row("SELECT coalesce(sum(used), 0) FROM counter", (), |row| row.get(0)).unwrap();
+    let used = used.unsigned_abs();
+    assert!((acknowledged..=acknowledged + 1).contains(&used), "{acknowledged} acknowledged, {used} used");
+    assert_sound(&file);
+    assert!(open(&file, 1_000_000).consume("ana", &[("jobs", 1)]).unwrap().allowed, "it can be opened again");
+}

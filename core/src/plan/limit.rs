@@ -12,9 +12,8 @@ use crate::usage::period::Period;
 /// The largest number of units: exact in a JavaScript number, a Lua double and a signed 64-bit integer.
 pub const UNITS_MAX: u64 = (1 << 53) - 1;
 
-/// How much a counter may reach.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+/// How much a counter may reach. Serialised as a number, or as the word `unlimited`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Limit {
     /// At most this many units.
     Units(u64),
@@ -38,6 +37,15 @@ impl fmt::Display for Limit {
         match self {
             Self::Units(units) => units.fmt(f),
             Self::Unlimited => f.pad("unlimited"),
+        }
+    }
+}
+
+impl Serialize for Limit {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Units(units) => serializer.serialize_u64(*units),
+            Self::Unlimited => serializer.serialize_str("unlimited"),
         }
     }
 }

@@ -106,7 +106,7 @@ fn check_ranks(plans: &[Arc<Plan>], document: &Node, problems: &mut Problems) {
         if let [first, second] = pair
             && first.rank == second.rank
         {
-            let line = line_of(document, &["plans", &second.id]);
+            let line = line_of(document, &["plans", &second.id, "rank"]);
             let message = format!(
                 "found {}, which plan {:?} has too; expected a rank of its own, cheapest plan first",
                 second.rank, first.id

@@ -10,6 +10,7 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -159,7 +160,8 @@ impl Shared {
                 }
                 state.led = true;
             }
-            self.lead();
+            // A batch that panics has failed its callers already; the next one needs the worker still.
+            let _panicked = catch_unwind(AssertUnwindSafe(|| self.lead()));
         }
     }
 }
@@ -323,13 +325,15 @@ mod tests {
     fn a_panic_in_a_batch_fails_its_callers_and_frees_the_lane() {
         let (_folder, lane) = lane();
         for wait in [Wait::Block, Wait::Yield] {
-            let panicking = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let panicking = catch_unwind(AssertUnwindSafe(|| {
                 pollster::block_on(lane.run(wait, |_| -> Result<(), StoreError> { panic!("planted") }))
             }));
             if let Ok(outcome) = panicking {
                 assert_eq!(outcome.unwrap_err().retry(), Retry::OutcomeUnknown);
             }
-            assert_eq!(pollster::block_on(lane.run(Wait::Block, |_| Ok(7))), Ok(7));
+            for next in [Wait::Block, Wait::Yield] {
+                assert_eq!(pollster::block_on(lane.run(next, |_| Ok(7))), Ok(7));
+            }
         }
     }
 

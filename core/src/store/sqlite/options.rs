@@ -132,7 +132,7 @@ impl SqliteOptions {
 
     fn open_writer(&self) -> Result<Session, StoreError> {
         let mut patience = Patience::new(self.busy_timeout);
-        schema::check_log(&self.path)?;
+        schema::check_length(&self.path)?;
         let mut connection = self.connect()?;
         schema::check_ours(&connection, &self.path, &mut patience)?;
         patience.until_free(|| self.use_log(&connection))?;

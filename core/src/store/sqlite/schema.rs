@@ -48,14 +48,20 @@ const MIGRATIONS: [&str; 1] = ["
 /// The newest schema that this library knows.
 const NEWEST: i64 = MIGRATIONS.len() as i64;
 
-/// Refuses a file that is not there although its log is: opened, it would be an empty database, and
-/// the log would be thrown away.
-pub(super) fn check_log(path: &Path) -> Result<(), StoreError> {
+/// The smallest page of a database, in bytes; every page's size is a multiple of it.
+const PAGE_BYTES_MIN: u64 = 512;
+
+/// Refuses a file that was cut off in the middle of a page, which SQLite would fill up with zeros, and
+/// one that is not there although its log is: it would be taken for new, and the log thrown away.
+pub(super) fn check_length(path: &Path) -> Result<(), StoreError> {
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");
     let length = |path: &Path| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
     if length(Path::new(&log)) > 0 && length(path) == 0 {
         return Err(damaged(path, "the file is missing or empty, but its write-ahead log is not"));
+    }
+    if !length(path).is_multiple_of(PAGE_BYTES_MIN) {
+        return Err(damaged(path, &format!("its {} bytes end in the middle of a page", length(path))));
     }
     Ok(())
 }

@@ -168,3 +168,64 @@ pub(super) fn failure(error: rusqlite::Error) -> StoreError {
         _ => StoreError::Failed { detail, retry: Retry::Never },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::sqlite::SqliteOptions;
+    use crate::store::sqlite::lane::Lane;
+    use crate::store::{Charge, CounterKey, Wait};
+    use crate::{Limit, Period};
+
+    fn session() -> (tempfile::TempDir, Session) {
+        let folder = tempfile::tempdir().unwrap();
+        let session = SqliteOptions::at(folder.path().join("quota.db")).open_session().unwrap();
+        (folder, session)
+    }
+
+    fn charge(lane: &Lane, subject: &str) -> Result<(), StoreError> {
+        let key = CounterKey { subject: subject.into(), metric: "jobs".into(), period: Period::Total, start_s: 0 };
+        let charges = [Charge { key, amount: 1, limit: Limit::Units(1) }];
+        pollster::block_on(lane.run(Wait::Block, move |batch| batch.charge(&charges)))
+            .map(|charged| assert!(charged.granted))
+    }
+
+    #[test]
+    fn a_full_disk_denies_and_the_store_goes_on_when_there_is_room() {
+        let (_folder, session) = session();
+        let pages = |session: &Session, most: i64| {
+            session.connection.query_row(&format!("PRAGMA max_page_count = {most}"), (), |row| row.get::<_, i64>(0))
+        };
+        pages(&session, 6).unwrap();
+        let lane = Lane::new("test", session);
+        let full = (0..10_000).find_map(|number| Some((number, charge(&lane, &number.to_string()).err()?)));
+        let (number, error) = full.unwrap();
+        assert!(matches!(error, StoreError::Full { .. }), "{error}");
+        assert_eq!(error.retry(), Retry::Safe);
+
+        pollster::block_on(lane.run(Wait::Block, |batch| {
+            batch.connection.execute_batch("ROLLBACK; PRAGMA max_page_count = 1000; BEGIN IMMEDIATE").map_err(failure)
+        }))
+        .unwrap();
+        charge(&lane, &number.to_string()).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_is_called_read_only() {
+        let (_folder, session) = session();
+        session.connection.pragma_update(None, "query_only", true).unwrap();
+        let error = charge(&Lane::new("test", session), "ana").unwrap_err();
+        assert!(matches!(error, StoreError::ReadOnly { .. }), "{error}");
+        assert!(error.to_string().contains("correct the permissions"), "{error}");
+    }
+
+    #[test]
+    fn the_longer_one_waits_the_more_often_one_asks() {
+        let mut patience = Patience::new(Duration::from_secs(1));
+        let mut longest =
+            |waited_ms| (0..2_000).map(|_| patience.turn(Duration::from_millis(waited_ms))).max().unwrap_or_default();
+        let (new, old, oldest) = (longest(0), longest(50), longest(3_000));
+        assert!(new > old && old > oldest, "{new:?} {old:?} {oldest:?}");
+        assert!(oldest <= Duration::from_micros(2 * TURN_US_MIN));
+    }
+}

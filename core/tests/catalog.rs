@@ -1,0 +1,317 @@
+//! The catalog and the subjects' records as caches: how long they serve, what they do when the store
+//! fails, and how few times they ask it.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+use pollster::block_on;
+use quotum::blocking::Quota;
+use quotum::store::{
+    Balance, Call, Charge, Charged, CounterKey, MemoryStore, Refund, Store, StoreError, StoreFuture, StoredPlans, Wait,
+};
+use quotum::{Error, ManualClock, Plans, PlansOrigin, Retry, Subscription, Timestamp};
+
+/// A memory store that counts what it is asked, and can be made to fail or to hang.
+#[derive(Debug)]
+struct Watched {
+    inner: MemoryStore,
+    plans_asked: AtomicU64,
+    subscriptions_asked: AtomicU64,
+    failing: AtomicBool,
+    gate: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Watched {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            inner: MemoryStore::new(),
+            plans_asked: AtomicU64::new(0),
+            subscriptions_asked: AtomicU64::new(0),
+            failing: AtomicBool::new(false),
+            gate: Mutex::new(true),
+            opened: Condvar::new(),
+        })
+    }
+
+    fn fail(&self, failing: bool) {
+        self.failing.store(failing, Ordering::SeqCst);
+    }
+
+    fn shut(&self) {
+        *self.gate.lock() = false;
+    }
+
+    fn open(&self) {
+        *self.gate.lock() = true;
+        self.opened.notify_all();
+    }
+
+    fn pass(&self) -> Result<(), StoreError> {
+        let mut gate = self.gate.lock();
+        self.opened.wait_while(&mut gate, |open| !*open);
+        match self.failing.load(Ordering::SeqCst) {
+            true => Err(StoreError::Failed { detail: "the server is gone".into(), retry: Retry::Safe }),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Store for Watched {
+    fn plans(&self, call: Call) -> StoreFuture<'_, Option<StoredPlans>> {
+        self.plans_asked.fetch_add(1, Ordering::SeqCst);
+        Box::pin(async move {
+            self.pass()?;
+            self.inner.plans(call).await
+        })
+    }
+
+    fn put_plans<'a>(&'a self, call: Call, plans: &'a Plans) -> StoreFuture<'a, u64> {
+        self.inner.put_plans(call, plans)
+    }
+
+    fn subscription<'a>(&'a self, call: Call, subject: &'a str) -> StoreFuture<'a, Option<Subscription>> {
+        self.subscriptions_asked.fetch_add(1, Ordering::SeqCst);
+        Box::pin(async move {
+            self.pass()?;
+            self.inner.subscription(call, subject).await
+        })
+    }
+
+    fn put_subscription<'a>(
+        &'a self,
+        call: Call,
+        subject: &'a str,
+        subscription: &'a Subscription,
+    ) -> StoreFuture<'a, ()> {
+        self.inner.put_subscription(call, subject, subscription)
+    }
+
+    fn add_subscription<'a>(
+        &'a self,
+        call: Call,
+        subject: &'a str,
+        subscription: &'a Subscription,
+    ) -> StoreFuture<'a, Subscription> {
+        self.inner.add_subscription(call, subject, subscription)
+    }
+
+    fn charge<'a>(&'a self, call: Call, charges: &'a [Charge]) -> StoreFuture<'a, Charged> {
+        self.inner.charge(call, charges)
+    }
+
+    fn balances<'a>(&'a self, call: Call, keys: &'a [CounterKey]) -> StoreFuture<'a, Vec<Balance>> {
+        self.inner.balances(call, keys)
+    }
+
+    fn refund<'a>(&'a self, call: Call, refunds: &'a [Refund]) -> StoreFuture<'a, Vec<Balance>> {
+        self.inner.refund(call, refunds)
+    }
+}
+
+const TTL: Duration = Duration::from_secs(300);
+
+fn plans(units: u64) -> Plans {
+    let text =
+        format!("default_plan = 'free'\n[plans.free]\nquotas = {{ jobs = '{units}/day' }}\n[plans.pro]\nrank = 1");
+    Plans::from_toml(&text).unwrap()
+}
+
+fn open(store: &Arc<Watched>) -> (Quota, Arc<ManualClock>) {
+    let clock = Arc::new(ManualClock::at("2026-03-10T15:00:00Z".parse().unwrap()));
+    let builder = Quota::builder().plans(plans(1)).clock(clock.clone()).catalog_ttl(TTL).subscription_ttl(TTL / 10);
+    (builder.open_on(store.clone()).unwrap(), clock)
+}
+
+fn limit(quota: &Quota) -> Option<u64> {
+    quota.check("ana", &[("jobs", 1)]).unwrap().quotas.first()?.limit.units()
+}
+
+/// Waits for what another thread is about to do.
+fn eventually(mut done: impl FnMut() -> bool) {
+    for _ in 0..5_000 {
+        if done() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    assert!(done(), "it did not happen within ten seconds");
+}
+
+#[test]
+fn plans_come_from_the_file_until_the_store_has_some() {
+    let store = Watched::new();
+    let (quota, _) = open(&store);
+    assert_eq!((limit(&quota), quota.catalog_status().unwrap().origin), (Some(1), PlansOrigin::File));
+    assert_eq!(quota.set_plans(&plans(7)).unwrap(), 1);
+    assert_eq!(limit(&quota), Some(7), "at once in the process that set them");
+    let status = quota.catalog_status().unwrap();
+    assert_eq!((status.origin, status.version, status.last_error), (PlansOrigin::Store, 1, None));
+}
+
+#[test]
+fn plans_are_served_from_memory_until_they_are_stale_and_while_one_refresh_runs() {
+    let store = Watched::new();
+    let (quota, clock) = open(&store);
+    let asked = || store.plans_asked.load(Ordering::SeqCst);
+    assert_eq!(asked(), 1);
+    for _ in 0..1_000 {
+        assert_eq!(limit(&quota), Some(1));
+    }
+    assert_eq!(asked(), 1);
+
+    // Another process puts new plans; this one serves what it has, and asks once, off the request path.
+    block_on(store.put_plans(Call::new(Timestamp::UNIX_EPOCH, Wait::Block), &plans(9))).unwrap();
+    assert_eq!(limit(&quota), Some(1));
+    clock.advance(TTL);
+    quota.clone().usage("ana").unwrap();
+    eventually(|| limit(&quota) == Some(9));
+    assert_eq!(asked(), 2);
+}
+
+#[test]
+fn a_request_never_waits_for_a_refresh_that_hangs() {
+    let store = Watched::new();
+    let (quota, clock) = open(&store);
+    assert_eq!(limit(&quota), Some(1));
+    store.shut();
+    clock.advance(TTL / 10 - Duration::from_secs(1));
+    quota.clear_catalog();
+    store.open();
+    assert_eq!(limit(&quota), Some(1));
+    store.shut();
+    clock.advance(TTL);
+    store.subscriptions_asked.store(0, Ordering::SeqCst);
+    // The subscription is stale too, so look at what needs only plans.
+    let before = store.plans_asked.load(Ordering::SeqCst);
+    for _ in 0..100 {
+        assert_eq!(quota.plans().unwrap().len(), 2);
+    }
+    eventually(|| store.plans_asked.load(Ordering::SeqCst) == before + 1);
+    store.open();
+    eventually(|| quota.catalog_status().unwrap().loaded_at == quotum::Clock::wall(&*clock));
+}
+
+#[test]
+fn when_the_store_fails_the_last_good_plans_serve_and_the_status_says_so() {
+    let store = Watched::new();
+    let (quota, clock) = open(&store);
+    quota.set_plans(&plans(5)).unwrap();
+    assert_eq!(limit(&quota), Some(5));
+    store.fail(true);
+    clock.advance(TTL);
+    assert_eq!(quota.plans().unwrap().len(), 2);
+    eventually(|| quota.catalog_status().unwrap().last_error.is_some());
+    let status = quota.catalog_status().unwrap();
+    assert_eq!((status.origin, status.version), (PlansOrigin::Store, 1), "not the file's");
+    assert_eq!(status.last_error.as_deref(), Some("the store failed: the server is gone"));
+    quota.clear_catalog();
+    assert_eq!(quota.plans().unwrap().len(), 2, "even when told to load them anew");
+
+    // Soon after it is back, all is well again.
+    store.fail(false);
+    clock.advance(Duration::from_secs(6));
+    eventually(|| {
+        let _plans = quota.plans();
+        quota.catalog_status().unwrap().last_error.is_none()
+    });
+    assert_eq!(limit(&quota), Some(5));
+}
+
+#[test]
+fn a_store_that_fails_from_the_start_leaves_the_file() {
+    let store = Watched::new();
+    store.fail(true);
+    let (quota, clock) = open(&store);
+    let status = quota.catalog_status().unwrap();
+    assert_eq!((status.origin, status.last_error.is_some()), (PlansOrigin::File, true));
+    store.fail(false);
+    quota.set_plans(&plans(3)).unwrap();
+    clock.advance(Duration::from_secs(6));
+    assert_eq!(limit(&quota), Some(3));
+}
+
+#[test]
+fn without_plans_anywhere_no_engine_opens() {
+    assert_eq!(Quota::builder().open("memory:").unwrap_err(), Error::NoPlans);
+    let store = Watched::new();
+    store.fail(true);
+    assert!(matches!(Quota::builder().open_on(store).unwrap_err(), Error::Store(_)));
+}
+
+#[test]
+fn a_plans_file_is_read_anew_and_a_bad_one_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("plans.json");
+    std::fs::write(&file, plans(1).to_json()).unwrap();
+    let quota = Quota::builder().plans_file(&file).open("memory:").unwrap();
+    assert_eq!(limit(&quota), Some(1));
+    std::fs::write(&file, plans(2).to_json()).unwrap();
+    quota.clear_catalog();
+    assert_eq!(limit(&quota), Some(2));
+    std::fs::write(&file, "{\"default_plan\": \"gold\"}").unwrap();
+    quota.clear_catalog();
+    assert_eq!(limit(&quota), Some(2));
+    let error = quota.catalog_status().unwrap().last_error.unwrap();
+    assert!(error.contains("plans.json:1: plans: found nothing, expected a table of plans"), "{error}");
+    let broken = Quota::builder().plans_file(&file).open("memory:").unwrap_err();
+    assert!(matches!(broken, Error::Plans(_)), "{broken}");
+}
+
+#[test]
+fn a_subscription_is_asked_for_once_until_it_is_stale() {
+    let store = Watched::new();
+    let (quota, clock) = open(&store);
+    let asked = || store.subscriptions_asked.load(Ordering::SeqCst);
+    for _ in 0..100 {
+        limit(&quota);
+    }
+    assert_eq!(asked(), 1);
+    // Another process changes the plan: seen when the time to live is over.
+    let now = quotum::Clock::wall(&*clock);
+    let call = Call::new(now, Wait::Block);
+    block_on(store.put_subscription(call, "ana", &Subscription::active("pro", now))).unwrap();
+    assert_eq!(&*quota.check("ana", &[("jobs", 1)]).unwrap().plan, "free");
+    clock.advance(TTL / 10);
+    assert_eq!(&*quota.check("ana", &[("jobs", 1)]).unwrap().plan, "pro");
+    assert_eq!(asked(), 2);
+    // A change in this process is seen at once.
+    quota.subscribe("ana", Subscription::active("free", now)).unwrap();
+    assert_eq!(&*quota.check("ana", &[("jobs", 1)]).unwrap().plan, "free");
+    quota.forget_subject("ana");
+    limit(&quota);
+    assert_eq!(asked(), 4);
+}
+
+#[test]
+fn of_many_first_requests_of_one_subject_one_asks_the_store() {
+    let store = Watched::new();
+    let (quota, _) = open(&store);
+    store.shut();
+    std::thread::scope(|scope| {
+        let requests: Vec<_> = (0..32).map(|_| scope.spawn(|| limit(&quota))).collect();
+        eventually(|| store.subscriptions_asked.load(Ordering::SeqCst) == 1);
+        std::thread::sleep(Duration::from_millis(20));
+        store.open();
+        for request in requests {
+            assert_eq!(request.join().unwrap(), Some(1));
+        }
+    });
+    assert_eq!(store.subscriptions_asked.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn a_store_error_is_an_error_and_never_a_denial() {
+    let store = Watched::new();
+    let (quota, _) = open(&store);
+    store.fail(true);
+    let error = quota.consume("ana", &[("jobs", 1)]).unwrap_err();
+    assert_eq!(error.to_string(), "the store failed: the server is gone");
+    assert_eq!(error.retry(), Retry::Safe);
+    store.fail(false);
+    assert!(quota.consume("ana", &[("jobs", 1)]).unwrap().allowed, "nothing was charged by the failure");
+}
