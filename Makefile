@@ -1,0 +1,65 @@
+# make demo     runs the main job: plans enforced on traffic, with a report
+# make test     passes every test: Rust, Python, Node
+# make bench    measures consume beside the raw statement, and prints the ratios
+# make lint     format, lints, docs
+# make fuzz     runs every fuzz target for FUZZ_SECONDS seconds each (needs a nightly toolchain)
+
+SHELL := /bin/bash
+VENV := target/venv
+DEMO := target/demo
+FUZZ_SECONDS := 30
+
+.PHONY: demo test test-rust test-python test-node bench lint fuzz rust python node
+
+demo: rust
+	cargo build --release --locked --package replay
+	mkdir -p $(DEMO)
+	target/release/make-traffic > $(DEMO)/traffic.csv
+	target/release/replay --plans examples/plans/tender-search.toml --subject user --plan plan \
+	    --cost searches=1 --cost exports=exports --report $(DEMO)/report.html $(DEMO)/traffic.csv
+	@echo
+	@echo "Three weeks of made-up traffic of a search engine with four plans, decided one by one on SQLite."
+	@echo "Look at: which plan denies most, who hit a limit first, and which plan would have helped."
+	@echo "Then open $(DEMO)/report.html in a browser, or replay traffic of your own: target/release/replay --help"
+
+test: test-rust test-python test-node
+
+test-rust: rust
+	cargo test --workspace --all-features --locked
+
+test-python: rust python
+	test -x $(VENV)/bin/python || python3 -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --force-reinstall ./bindings-python
+	cd $(VENV) && bin/python -m unittest discover -v -s $(CURDIR)/bindings-python/tests
+
+test-node: rust node
+	node bindings-node/scripts/build.mjs
+	cd bindings-node && node --test test/*.test.mjs
+
+bench: rust
+	cargo bench --locked --package quotum-benches
+	cargo run --quiet --release --locked --package quotum-benches --bin ratios
+
+lint: rust
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
+	cargo clippy --package quotum --no-default-features --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --all-features --no-deps --locked
+
+fuzz: rust
+	@command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
+	for target in $$(cd fuzz && cargo +nightly fuzz list); do \
+	    (cd fuzz && cargo +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS)) || exit 1; done
+
+rust:
+	@command -v cargo >/dev/null || { echo "cargo is missing: install Rust 1.89 or newer with rustup"; exit 1; }
+	@command -v cc >/dev/null || { echo "a C compiler is missing: apt-get install build-essential"; exit 1; }
+
+python:
+	@command -v python3 >/dev/null || { echo "python3 is missing: apt-get install python3 python3-venv"; exit 1; }
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "Python 3.10 or newer is needed"; exit 1; }
+	@python3 -c 'import venv, ensurepip' 2>/dev/null || { echo "venv is missing: apt-get install python3-venv"; exit 1; }
+
+node:
+	@command -v node >/dev/null || { echo "node is missing: install Node 20 or newer"; exit 1; }
+	@node -e 'process.exit(+(parseInt(process.versions.node) < 20))' || { echo "Node 20 or newer is needed"; exit 1; }
