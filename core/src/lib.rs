@@ -40,3 +40,8 @@ pub use plan::{
 pub use quota::{Builder, Quota};
 pub use subscription::{Overrides, Status, Subscription};
 pub use usage::period::{Period, Window};
+
+/// The README's lines of Rust, compiled and run with the documentation's.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
