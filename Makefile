@@ -5,8 +5,10 @@
 # make fuzz     runs every fuzz target for FUZZ_SECONDS seconds each (needs a nightly toolchain)
 
 SHELL := /bin/bash
-VENV := target/venv
-DEMO := target/demo
+export CARGO_TARGET_DIR ?= $(CURDIR)/target
+TARGET := $(CARGO_TARGET_DIR)
+VENV := $(TARGET)/venv
+DEMO := $(TARGET)/demo
 FUZZ_SECONDS := 30
 
 .PHONY: demo test test-rust test-python test-node bench lint fuzz rust python node
@@ -14,13 +16,13 @@ FUZZ_SECONDS := 30
 demo: rust
 	cargo build --release --locked --package replay
 	mkdir -p $(DEMO)
-	target/release/make-traffic > $(DEMO)/traffic.csv
-	target/release/replay --plans examples/plans/tender-search.toml --subject user --plan plan \
+	$(TARGET)/release/make-traffic > $(DEMO)/traffic.csv
+	$(TARGET)/release/replay --plans examples/plans/tender-search.toml --subject user --plan plan \
 	    --cost searches=1 --cost exports=exports --report $(DEMO)/report.html $(DEMO)/traffic.csv
 	@echo
 	@echo "Three weeks of made-up traffic of a search engine with four plans, decided one by one on SQLite."
 	@echo "Look at: which plan denies most, who hit a limit first, and which plan would have helped."
-	@echo "Then open $(DEMO)/report.html in a browser, or replay traffic of your own: target/release/replay --help"
+	@echo "Then open $(DEMO)/report.html in a browser, or replay traffic of your own: $(TARGET)/release/replay --help"
 
 test: test-rust test-python test-node
 
@@ -43,17 +45,21 @@ bench: rust
 lint: rust
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
-	cargo clippy --package quotum --no-default-features --locked -- -D warnings
+	cargo clippy --package quotum --no-default-features --all-targets --locked -- -D warnings
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
+	cargo clippy --manifest-path fuzz/Cargo.toml --target-dir $(TARGET)/fuzz --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --all-features --no-deps --locked
 
 fuzz: rust
+	@cargo +nightly --version >/dev/null || { echo "a nightly toolchain is missing: rustup toolchain install nightly"; exit 1; }
 	@command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
 	for target in $$(cd fuzz && cargo +nightly fuzz list); do \
 	    (cd fuzz && cargo +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS)) || exit 1; done
 
 rust:
 	@command -v cargo >/dev/null || { echo "cargo is missing: install Rust 1.89 or newer with rustup"; exit 1; }
-	@command -v cc >/dev/null || { echo "a C compiler is missing: apt-get install build-essential"; exit 1; }
+	@cargo --version | awk '{ split($$2, v, "."); exit !(v[1] > 1 || v[2] >= 89) }' || { echo "Rust 1.89 or newer is needed, this is $$(cargo --version): rustup update"; exit 1; }
+	@command -v cc >/dev/null && command -v c++ >/dev/null || { echo "a C or C++ compiler is missing: apt-get install build-essential"; exit 1; }
 
 python:
 	@command -v python3 >/dev/null || { echo "python3 is missing: apt-get install python3 python3-venv"; exit 1; }

@@ -115,7 +115,7 @@ fn memory(criterion: &mut Criterion) {
 
 fn sqlite(criterion: &mut Criterion) {
     let subjects = subjects();
-    let folder = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR").to_owned() + "/../target").unwrap();
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     for (durability, synchronous) in [(Durability::Full, "FULL"), (Durability::Normal, "NORMAL")] {
         let path = |name: &str| folder.path().join(format!("{name}-{synchronous}.db"));
         let quota = engine(Arc::new(SqliteOptions::at(path("quotum")).durability(durability).open().unwrap()));

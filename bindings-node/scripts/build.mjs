@@ -1,9 +1,10 @@
 // Builds the addon with cargo and puts it beside index.js.
 import { execFileSync } from 'node:child_process'
 import { copyFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
 import { join } from 'node:path'
 
-const folder = join(import.meta.dirname, '..')
+const folder = fileURLToPath(new URL('..', import.meta.url))
 const cargo = (...args) => execFileSync('cargo', args, { cwd: folder, encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] })
 
 cargo('build', '--release', '--locked', '--package', 'quotum-node')

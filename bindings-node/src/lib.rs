@@ -25,7 +25,7 @@ pub fn open(url: String, plans: String) -> Result<Engine> {
 }
 
 /// Charges every cost, or none.
-#[napi(ts_return_type = "Promise<Decision>")]
+#[napi]
 pub fn consume(engine: &Engine, subject: String, costs: HashMap<String, f64>) -> Result<AsyncTask<Consume>> {
     let costs = costs.into_iter().map(|(metric, amount)| Ok((units(&metric, amount)?, metric)));
     let costs: Result<Vec<(u64, String)>> = costs.collect();

@@ -6,12 +6,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
+
 use crate::clock::{Clock, Ratchet};
 use crate::decision::{Decision, Denial, QuotaState, Reason, Usage};
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::plan::catalog::Catalog;
 use crate::plan::{FeatureValue, Plan, Plans, QuotaLimit, UNITS_MAX, upgrade};
-use crate::record::{Record, Records};
+use crate::record::{Changes, Fetched, Record, Records};
 use crate::store::{Balance, Call, Charge, Charged, CounterKey, Refund, Store, Wait, charge_all};
 use crate::subscription::{Standing, Subscription};
 use crate::usage::period::{Period, Window};
@@ -29,6 +31,7 @@ pub(crate) struct Admission {
     pub(crate) ratchet: Ratchet,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) records: Records,
+    pub(crate) changes: Changes,
     pub(crate) subscription_ttl: Duration,
 }
 
@@ -37,7 +40,7 @@ pub(crate) struct Admission {
 pub(crate) enum Purpose {
     /// Use them.
     Charge,
-    /// Only look: leaves nothing behind, not even the start of a trial.
+    /// Only look.
     Look,
 }
 
@@ -47,6 +50,20 @@ struct Caller {
     record: Arc<Record>,
     plans: Arc<Plans>,
     standing: Arc<Standing>,
+}
+
+/// Forgets what is known of a subject when it goes out of scope.
+struct Forget<'a> {
+    admission: &'a Admission,
+    subject: &'a str,
+}
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        // First the count, so that a read under way is either not kept or cleared here.
+        self.admission.changes.note();
+        self.admission.records.of(self.subject).clear();
+    }
 }
 
 /// Units of a metric that a request asks for.
@@ -75,25 +92,36 @@ impl Admission {
         let call = self.call(wait);
         let plans = self.catalog.plans(call).await?;
         let costs = costs_of(&plans, costs)?;
-        let caller = self.caller(call, plans, subject, purpose).await?;
-        if let Some(denial) = caller.refusal() {
-            return self.deny(&caller, Vec::new(), denial, &costs).await;
+        let mut caller = self.caller(call, plans, subject).await?;
+        if purpose == Purpose::Charge && caller.standing.trial_to_start {
+            // A denied request leaves nothing behind, so it must not start the trial either.
+            let decision = self.decide(&caller, Purpose::Look, &costs).await?;
+            if !decision.allowed {
+                return Ok(decision);
+            }
+            caller = self.start_trial(caller).await?;
         }
+        self.decide(&caller, purpose, &costs).await
+    }
 
-        let touched = caller.touched(&costs);
-        let charges: Vec<Charge> = touched.iter().filter_map(|quota| quota.charge(&caller)).collect();
+    /// Weighs the costs against the caller's quotas, and charges them if that is the purpose.
+    async fn decide(&self, caller: &Caller, purpose: Purpose, costs: &[Cost]) -> Result<Decision, Error> {
+        if let Some(denial) = caller.refusal() {
+            return self.deny(caller, Vec::new(), denial, costs).await;
+        }
+        let touched = caller.touched(costs);
+        let charges: Vec<Charge> = touched.iter().filter_map(|quota| quota.charge(caller)).collect();
         let charged = match purpose {
             _ if charges.is_empty() => Charged { granted: true, balances: Vec::new() },
-            Purpose::Charge => self.store.charge(call, &charges).await?,
-            Purpose::Look => self.look(call, &charges).await?,
+            Purpose::Charge => self.store.charge(caller.call, &charges).await?,
+            Purpose::Look => self.look(caller.call, &charges).await?,
         };
-
         let states = states_of(&touched, &charged.balances);
         if charged.granted {
             return Ok(caller.allow(states));
         }
         match tightest(&touched, &states) {
-            Some(denial) => self.deny(&caller, states, denial, &costs).await,
+            Some(denial) => self.deny(caller, states, denial, costs).await,
             None => Err(store_lied("it refused charges that fit within their limits")),
         }
     }
@@ -108,7 +136,7 @@ impl Admission {
         let call = self.call(wait);
         let plans = self.catalog.plans(call).await?;
         let costs = costs_of(&plans, costs)?;
-        let caller = self.caller(call, plans, subject, Purpose::Look).await?;
+        let caller = self.caller(call, plans, subject).await?;
         let touched = caller.touched(&costs);
         let refunds: Vec<Refund> = touched
             .iter()
@@ -122,7 +150,7 @@ impl Admission {
     pub(crate) async fn usage(&self, wait: Wait, subject: &str) -> Result<Usage, Error> {
         let call = self.call(wait);
         let plans = self.catalog.plans(call).await?;
-        let caller = self.caller(call, plans, subject, Purpose::Look).await?;
+        let caller = self.caller(call, plans, subject).await?;
         let standing = &caller.standing;
         let every: Vec<Cost> =
             standing.plan.quotas.keys().map(|metric| Cost { metric: Arc::clone(metric), amount: 1 }).collect();
@@ -147,7 +175,7 @@ impl Admission {
         let call = self.call(wait);
         let plans = self.catalog.plans(call).await?;
         plans.feature(name)?;
-        let caller = self.caller(call, plans, subject, Purpose::Look).await?;
+        let caller = self.caller(call, plans, subject).await?;
         let granted = caller.standing.refused.is_none();
         Ok(caller.standing.plan.features.get(name).filter(|_| granted).cloned())
     }
@@ -162,11 +190,11 @@ impl Admission {
     ) -> Result<Decision, Error> {
         let call = self.call(wait);
         let plans = self.catalog.plans(call).await?;
-        let feature = Arc::clone(plans.feature(name)?);
-        if let Some(requested) = &requested {
-            check_requested(&plans, &feature, requested)?;
-        }
-        let caller = self.caller(call, plans, subject, Purpose::Look).await?;
+        let feature = Arc::clone(match &requested {
+            Some(requested) => plans.check_feature("value", name, requested)?,
+            None => plans.feature(name)?,
+        });
+        let caller = self.caller(call, plans, subject).await?;
         let denial = caller.refusal().or_else(|| {
             let granted = caller.standing.plan.features.get(&feature);
             let missing = granted.is_none_or(|granted| !granted.is_present());
@@ -189,8 +217,9 @@ impl Admission {
     }
 
     pub(crate) async fn set_plans(&self, wait: Wait, plans: &Plans) -> Result<u64, Error> {
-        let version = self.store.put_plans(self.call(wait), plans).await?;
-        self.catalog.clear();
+        let call = self.call(wait);
+        let version = self.store.put_plans(call, plans).await?;
+        self.catalog.install(plans.clone(), version, call.now);
         Ok(version)
     }
 
@@ -204,55 +233,62 @@ impl Admission {
     pub(crate) async fn subscribe(&self, wait: Wait, subject: &str, subscription: Subscription) -> Result<(), Error> {
         check_subject(subject)?;
         let call = self.call(wait);
-        let plans = self.catalog.plans(call).await?;
+        let mut plans = self.catalog.plans(call).await?;
+        if plans.get(&subscription.plan).is_err() {
+            plans = self.catalog.newer_than(&plans, call).await?;
+        }
         subscription.check(&plans)?;
         let subscription = subscription.in_milliseconds();
-        let record = self.records.of(subject);
-        let _one = record.loading.lock().await;
-        // Whatever becomes of the write, what was known before it must not outlive it.
-        record.clear();
+        // Also where the outcome is unknown, or the caller goes away: what was known is no longer sure.
+        let _forgotten = Forget { admission: self, subject };
         self.store.put_subscription(call, subject, &subscription).await?;
-        record.clear();
         Ok(())
     }
 
     /// Subject, subscription and plan: from the record, or from the store when it is not known.
-    async fn caller(&self, call: Call, plans: Arc<Plans>, subject: &str, purpose: Purpose) -> Result<Caller, Error> {
+    async fn caller(&self, call: Call, plans: Arc<Plans>, subject: &str) -> Result<Caller, Error> {
         check_subject(subject)?;
         let record = self.records.of(subject);
-        let known = || {
-            let standing = record.standing(&plans, call.now, self.clock.monotonic())?;
-            // The first charge starts the trial, and the store must remember when.
-            Ok::<_, Error>(standing.filter(|standing| purpose == Purpose::Look || !standing.trial_to_start))
-        };
-        let standing = match known()? {
-            Some(standing) => standing,
-            None => {
-                let _one = record.loading.lock().await;
-                match known()? {
-                    Some(standing) => standing,
-                    None => self.load(call, &record, &plans, purpose).await?,
-                }
+        match self.standing(call, &record, &plans).await {
+            // Another process may have put the plan since, and the subject on it.
+            Err(Error::Unknown { kind: Kind::Plan, .. }) => {
+                let plans = self.catalog.newer_than(&plans, call).await?;
+                let standing = self.standing(call, &record, &plans).await?;
+                Ok(Caller { call, record, plans, standing })
             }
+            standing => Ok(Caller { call, record, plans, standing: standing? }),
+        }
+    }
+
+    async fn standing(&self, call: Call, record: &Record, plans: &Arc<Plans>) -> Result<Arc<Standing>, Error> {
+        if let Some(standing) = record.standing(plans, call.now, self.clock.monotonic())? {
+            return Ok(standing);
+        }
+        let start = || {
+            let (store, subject) = (Arc::clone(&self.store), Arc::clone(&record.subject));
+            let (stale_from, changes) = (self.stale_from(), self.changes.count());
+            let fetch = async move {
+                let subscription = store.subscription(call, &subject).await?;
+                Ok(Fetched { subscription, stale_from, changes })
+            };
+            fetch.boxed()
         };
+        let fetched = record.loading.join(call.wait, start).await?;
+        record.keep(fetched, &self.changes, plans, call.now)
+    }
+
+    /// Starts the default plan's trial, unless the subject has got a subscription meanwhile.
+    async fn start_trial(&self, caller: Caller) -> Result<Caller, Error> {
+        let Caller { call, record, plans, .. } = caller;
+        let (stale_from, changes) = (self.stale_from(), self.changes.count());
+        let trial = Subscription::default_trial(plans.default_plan(), call.now);
+        let subscription = Some(self.store.add_subscription(call, &record.subject, &trial).await?);
+        let standing = record.keep(Fetched { subscription, stale_from, changes }, &self.changes, &plans, call.now)?;
         Ok(Caller { call, record, plans, standing })
     }
 
-    async fn load(
-        &self,
-        call: Call,
-        record: &Record,
-        plans: &Arc<Plans>,
-        purpose: Purpose,
-    ) -> Result<Arc<Standing>, Error> {
-        let stale_from = self.clock.monotonic().saturating_add(self.subscription_ttl);
-        let mut subscription = self.store.subscription(call, &record.subject).await?;
-        let default = plans.default_plan();
-        if subscription.is_none() && purpose == Purpose::Charge && default.trial_days > 0 {
-            let trial = Subscription::trial(&default.id, call.now);
-            subscription = Some(self.store.add_subscription(call, &record.subject, &trial).await?);
-        }
-        record.keep(subscription, plans, call.now, stale_from)
+    fn stale_from(&self) -> Duration {
+        self.clock.monotonic().saturating_add(self.subscription_ttl)
     }
 
     /// Whether charges would be made, with the balances as they are.
@@ -385,16 +421,20 @@ fn tightest(touched: &[Touched], states: &[QuotaState]) -> Option<Denial> {
 
 fn costs_of(plans: &Plans, costs: &[(&str, u64)]) -> Result<Vec<Cost>, Error> {
     if costs.is_empty() {
-        return Err(Error::argument("costs", costs, "at least one metric and its units"));
+        return Err(Error::argument("costs", "none", "at least one metric and its units"));
     }
     let mut checked: Vec<Cost> = Vec::with_capacity(costs.len());
     for &(metric, amount) in costs {
         let metric = Arc::clone(plans.metric(metric)?);
         if !(1..=UNITS_MAX).contains(&amount) {
-            return Err(Error::argument("costs", (&*metric, amount), format!("from 1 to {UNITS_MAX} units")));
+            return Err(Error::argument("costs", format!("{amount} {metric}"), format!("from 1 to {UNITS_MAX} units")));
         }
         if checked.iter().any(|cost| cost.metric == metric) {
-            return Err(Error::argument("costs", costs, format!("metric {metric:?} once, with the sum of its units")));
+            return Err(Error::argument(
+                "costs",
+                format!("{metric} twice"),
+                "each metric once, with the sum of its units",
+            ));
         }
         checked.push(Cost { metric, amount });
     }
@@ -407,15 +447,6 @@ fn check_subject(subject: &str) -> Result<(), Error> {
         return Err(Error::argument("subject", found, format!("an id of 1 to {SUBJECT_BYTES_MAX} bytes")));
     }
     Ok(())
-}
-
-/// A requested value must be of the feature's kind: a number asked of a switch is a mistake, not a denial.
-fn check_requested(plans: &Plans, feature: &str, requested: &FeatureValue) -> Result<(), Error> {
-    let kinds = plans.iter().filter_map(|plan| plan.features.get(feature)?.kind());
-    match kinds.into_iter().find(|kind| requested.kind() != Some(kind)) {
-        Some(kind) => Err(Error::argument("value", requested, format!("{kind}, as {feature:?} is in the plans"))),
-        None => Ok(()),
-    }
 }
 
 fn store_lied(what: &str) -> Error {

@@ -195,6 +195,7 @@ impl fmt::Display for Denial {
             Reason::QuotaExhausted => {
                 write!(f, "{metric}: {} of {limit}{per} used, {requested} more do not fit", self.used.unwrap_or(0))?;
             }
+            Reason::NeverFits if limit == 0 => write!(f, "{metric}: the plan grants none")?,
             Reason::NeverFits => write!(f, "{metric}: {requested} can never fit into a limit of {limit}{per}")?,
             Reason::FeatureNotInPlan => write!(f, "{feature} is not in the plan")?,
             Reason::FeatureValueExceeded => {

@@ -49,8 +49,8 @@ pub enum Error {
 }
 
 impl Error {
-    pub(crate) fn argument(argument: &'static str, found: impl fmt::Debug, expected: impl Into<String>) -> Self {
-        Self::InvalidArgument { argument, found: format!("{found:?}"), expected: expected.into() }
+    pub(crate) fn argument(argument: &'static str, found: impl fmt::Display, expected: impl Into<String>) -> Self {
+        Self::InvalidArgument { argument, found: found.to_string(), expected: expected.into() }
     }
 
     pub(crate) fn unknown(kind: Kind, name: &str, known: impl IntoIterator<Item = impl AsRef<str>>) -> Self {

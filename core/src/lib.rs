@@ -21,6 +21,7 @@ pub mod blocking;
 mod clock;
 mod decision;
 mod error;
+mod flight;
 mod plan;
 mod quota;
 mod record;

@@ -8,16 +8,18 @@ use crate::admission::{Admission, Purpose};
 use crate::clock::{Clock, Ratchet, SystemClock};
 use crate::decision::{Decision, QuotaState, Usage};
 use crate::error::Error;
+use crate::flight::unblocked;
 use crate::plan::catalog::{Catalog, PlansFile};
 use crate::plan::{CatalogStatus, FeatureValue, Plan, Plans};
-use crate::record::Records;
+use crate::record::{Changes, Records};
 use crate::store::{self, Store, Wait};
 use crate::subscription::Subscription;
 
 /// The engine: asks a store, decides by the plans. Clones share everything.
 ///
-/// Needs no particular async runtime and never blocks the one it runs on. For callers without a
-/// runtime there is [`blocking::Quota`](crate::blocking::Quota).
+/// Needs no particular async runtime, and none of its verbs blocks the one it runs on: what may wait for
+/// a disk is done on threads of its own. Only dropping the last clone waits for work under way. For
+/// callers without a runtime there is [`blocking::Quota`](crate::blocking::Quota).
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -57,6 +59,7 @@ impl Quota {
     /// # Errors
     ///
     /// [`Error::InvalidArgument`] and [`Error::Unknown`] for costs that no plan could have,
+    /// [`Error::Unknown`] also for a subject whose plan was removed from the plans, and
     /// [`Error::Store`] where the store cannot answer. A denial is no error.
     pub async fn consume(&self, subject: &str, costs: &[(&str, u64)]) -> Result<Decision, Error> {
         self.admission.admit(Wait::Yield, Purpose::Charge, subject, costs).await
@@ -147,7 +150,7 @@ impl Quota {
 
     /// Makes the next caller read the plans anew, from the store or the plans file.
     pub fn clear_catalog(&self) {
-        self.admission.catalog.clear();
+        let _clears = self.admission.catalog.clear();
     }
 
     /// Where the plans in force came from, and whether the last refresh failed; `None` before the
@@ -238,8 +241,8 @@ impl Builder {
         self
     }
 
-    /// How many subjects are kept in memory; 100,000 by default. Dropping one costs a read of the
-    /// store, never a limit.
+    /// How many subjects are kept in memory, rounded up to a multiple of 64; 100,000 by default.
+    /// Dropping one costs a read of the store, never a limit.
     pub fn records_max(mut self, records_max: usize) -> Self {
         self.records_max = records_max;
         self
@@ -252,7 +255,9 @@ impl Builder {
     /// [`Error::InvalidArgument`] for a URL that names no store, [`Error::Store`] where it cannot be
     /// opened, and [`Error::Plans`] or [`Error::NoPlans`] where there are no plans to decide by.
     pub async fn open(self, url: &str) -> Result<Quota, Error> {
-        self.open_in(Wait::Yield, store::open(url)?).await
+        let url = url.to_owned();
+        let store = unblocked(Wait::Yield, move || store::open(&url)).await??;
+        self.open_in(Wait::Yield, store).await
     }
 
     /// Opens the engine on a store.
@@ -272,6 +277,7 @@ impl Builder {
             ratchet: Ratchet::new(),
             catalog: Arc::new(catalog),
             records: Records::bounded(self.records_max),
+            changes: Changes::default(),
             subscription_ttl: self.subscription_ttl,
         };
         // Bad plans are better refused now than at the first request.

@@ -5,8 +5,8 @@
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
-use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -14,7 +14,9 @@ use lru::LruCache;
 use parking_lot::{Mutex, RwLock};
 
 use crate::error::Error;
+use crate::flight::Flight;
 use crate::plan::Plans;
+use crate::store::StoreError;
 use crate::subscription::{Standing, Subscription};
 
 /// How many parts the records are split into, so that two subjects seldom wait for one lock.
@@ -23,6 +25,8 @@ const SHARDS: usize = 64;
 /// The records of all subjects seen lately: at most so many, the least recently used dropped first.
 pub(crate) struct Records {
     shards: Box<[Shard]>,
+    /// How many records a shard holds at the most.
+    each_max: usize,
     /// Keyed anew in each process, so that nobody can choose subjects that collide.
     hasher: RandomState,
 }
@@ -31,8 +35,8 @@ type Shard = Mutex<LruCache<Arc<str>, Arc<Record>>>;
 
 impl Records {
     pub(crate) fn bounded(records_max: usize) -> Self {
-        let each = NonZeroUsize::new(records_max.div_ceil(SHARDS)).unwrap_or(NonZeroUsize::MIN);
-        Self { shards: (0..SHARDS).map(|_| Mutex::new(LruCache::new(each))).collect(), hasher: RandomState::new() }
+        let shards = (0..SHARDS).map(|_| Mutex::new(LruCache::unbounded())).collect();
+        Self { shards, each_max: records_max.div_ceil(SHARDS).max(1), hasher: RandomState::new() }
     }
 
     /// The record of a subject, made now if there is none.
@@ -45,6 +49,9 @@ impl Records {
         }
         let record = new();
         shard.put(Arc::clone(&record.subject), Arc::clone(&record));
+        if shard.len() > self.each_max {
+            shard.pop_lru();
+        }
         record
     }
 
@@ -75,25 +82,46 @@ impl fmt::Debug for Records {
 #[derive(Debug)]
 pub(crate) struct Record {
     pub(crate) subject: Arc<str>,
-    /// Held while the subscription is read or written, so that however many callers wait, one asks
-    /// the store, and a change is never overwritten by what was read before it.
-    pub(crate) loading: async_lock::Mutex<()>,
+    pub(crate) loading: Flight<Result<Fetched, StoreError>>,
     known: RwLock<Option<Known>>,
+}
+
+/// A subscription as the store has told it.
+#[derive(Debug, Clone)]
+pub(crate) struct Fetched {
+    pub(crate) subscription: Option<Subscription>,
+    /// Monotonic time from which the store must be asked again.
+    pub(crate) stale_from: Duration,
+    /// How many subscriptions this process had changed before it asked: see [`Changes`].
+    pub(crate) changes: u64,
 }
 
 #[derive(Debug)]
 struct Known {
-    subscription: Option<Subscription>,
-    /// Monotonic time from which the store must be asked again.
-    stale_from: Duration,
+    fetched: Fetched,
     /// What the subscription amounts to under these plans.
     standing: Arc<Standing>,
     plans: Arc<Plans>,
 }
 
+/// How many subscriptions this process has changed. What was read before the last change is not kept,
+/// because it may be what was changed; changes are rare, and a read that is not kept is only repeated.
+#[derive(Debug, Default)]
+pub(crate) struct Changes(AtomicU64);
+
+impl Changes {
+    pub(crate) fn count(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn note(&self) {
+        self.0.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
 impl Record {
     fn new(subject: Arc<str>) -> Self {
-        Self { subject, loading: async_lock::Mutex::new(()), known: RwLock::new(None) }
+        Self { subject, loading: Flight::new(), known: RwLock::new(None) }
     }
 
     /// The subject's standing under `plans`, if its subscription is known well enough.
@@ -105,34 +133,39 @@ impl Record {
     ) -> Result<Option<Arc<Standing>>, Error> {
         {
             let known = self.known.read();
-            let Some(known) = known.as_ref().filter(|known| monotonic < known.stale_from) else { return Ok(None) };
+            let Some(known) = known.as_ref().filter(|known| monotonic < known.fetched.stale_from) else {
+                return Ok(None);
+            };
             if Arc::ptr_eq(&known.plans, plans) && known.standing.holds_until.is_none_or(|until| now < until) {
                 return Ok(Some(Arc::clone(&known.standing)));
             }
         }
         let mut known = self.known.write();
         let Some(known) = known.as_mut() else { return Ok(None) };
-        known.standing = Arc::new(Standing::of(known.subscription.as_ref(), plans, now)?);
+        known.standing = Arc::new(Standing::of(known.fetched.subscription.as_ref(), plans, now)?);
         known.plans = Arc::clone(plans);
         Ok(Some(Arc::clone(&known.standing)))
     }
 
-    /// Keeps what the store said of the subject, and returns what it amounts to.
+    /// What the store has told amounts to; it is kept unless a subscription was changed meanwhile.
     pub(crate) fn keep(
         &self,
-        subscription: Option<Subscription>,
+        fetched: Fetched,
+        changes: &Changes,
         plans: &Arc<Plans>,
         now: Timestamp,
-        stale_from: Duration,
     ) -> Result<Arc<Standing>, Error> {
-        let standing = Arc::new(Standing::of(subscription.as_ref(), plans, now)?);
-        let known = Known { subscription, stale_from, standing: Arc::clone(&standing), plans: Arc::clone(plans) };
-        *self.known.write() = Some(known);
+        let standing = Arc::new(Standing::of(fetched.subscription.as_ref(), plans, now)?);
+        let mut known = self.known.write();
+        if fetched.changes == changes.count() {
+            *known = Some(Known { fetched, standing: Arc::clone(&standing), plans: Arc::clone(plans) });
+        }
         Ok(standing)
     }
 
     /// Forgets the subscription, so that the next caller asks the store.
     pub(crate) fn clear(&self) {
+        self.loading.abandon();
         *self.known.write() = None;
     }
 }

@@ -26,7 +26,7 @@ use crate::plan::{FeatureValue, Plan, Plans, QuotaLimit, WhenLapsed};
 /// assert_eq!(subscription.status, Status::Active);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Subscription {
     /// The id of the plan.
@@ -44,6 +44,7 @@ pub struct Subscription {
     /// The IANA zone of its calendar periods, where it is not that of the plans file.
     pub zone: Option<String>,
     /// What this subject has that its plan does not say.
+    #[serde(default)]
     pub overrides: Overrides,
 }
 
@@ -104,7 +105,7 @@ impl FromStr for Status {
         Self::ALL
             .into_iter()
             .find(|status| status.as_str() == text)
-            .ok_or_else(|| Error::argument("status", text, known()))
+            .ok_or_else(|| Error::argument("status", format!("{text:?}"), known()))
     }
 }
 
@@ -130,29 +131,29 @@ impl Subscription {
         Self { status: Status::Trialing, ..Self::active(plan, since) }
     }
 
+    /// The trial of a default plan, with its end, which no later change of the plan moves.
+    pub(crate) fn default_trial(plan: &Plan, now: Timestamp) -> Self {
+        Self { trial_ends_at: Some(after_days(now, plan.trial_days)), ..Self::trial(&plan.id, now) }
+    }
+
     /// Refuses what these plans could not carry out.
     pub(crate) fn check(&self, plans: &Plans) -> Result<(), Error> {
         let plan = plans.get(&self.plan)?;
         if self.status == Status::Trialing && self.trial_ends_at.is_none() && plan.trial_days == 0 {
             let expected = format!("an end, because plan {:?} has no trial_days", plan.id);
-            return Err(Error::argument("trial_ends_at", None::<()>, expected));
+            return Err(Error::argument("trial_ends_at", "nothing", expected));
         }
         if let Some(zone) = &self.zone {
             zone_named(zone)?;
         }
-        for name in self.overrides.features.keys() {
-            plans.feature(name)?;
+        for (name, value) in &self.overrides.features {
+            plans.check_feature("overrides", name, value)?;
         }
         for (metric, limits) in &self.overrides.quotas {
             plans.metric(metric)?;
-            let repeated = limits
-                .iter()
-                .enumerate()
-                .any(|(index, limit)| limits.iter().take(index).any(|other| other.period() == limit.period()));
-            if limits.is_empty() || repeated || (limits.contains(&QuotaLimit::Unlimited) && limits.len() > 1) {
-                let expected = format!("at most one limit of {metric:?} for each period, and at least one");
-                return Err(Error::argument("overrides", limits, expected));
-            }
+            QuotaLimit::check_together(limits).map_err(|error| {
+                Error::argument("overrides", format!("{} of {metric}", error.found), error.expected)
+            })?;
         }
         Ok(())
     }
@@ -169,8 +170,19 @@ impl Subscription {
         }
     }
 
-    fn trial_end(&self, plan: &Plan) -> Timestamp {
-        self.trial_ends_at.unwrap_or_else(|| after_days(self.since, plan.trial_days))
+    fn trial_end(&self, plan: Option<&Plan>) -> Timestamp {
+        self.trial_ends_at.unwrap_or_else(|| after_days(self.since, plan.map_or(0, |plan| plan.trial_days)))
+    }
+
+    /// Whether the subject is on the default plan once this has ended. Nobody gets a trial twice, and a
+    /// trial has ended for good unless its plan has become the one that everybody has.
+    fn falls_back(&self, plans: &Plans) -> bool {
+        let default = plans.default_plan();
+        match self.status {
+            _ if default.trial_days > 0 => false,
+            Status::Trialing => *default.id == *self.plan,
+            _ => plans.when_lapsed() == WhenLapsed::DefaultPlan,
+        }
     }
 }
 
@@ -207,37 +219,34 @@ impl Standing {
     }
 
     fn subscribed(subscription: &Subscription, plans: &Plans, now: Timestamp) -> Result<Self, Error> {
-        let plan = plans.get(&subscription.plan)?;
-        let grace = |end: Timestamp| after_days(end, plans.grace_days(plan));
-        let (ends_at, refusal) = match subscription.status {
-            Status::Trialing => (Some(subscription.trial_end(plan)), Reason::TrialExpired),
-            Status::Active => (subscription.expires_at.map(grace), Reason::SubscriptionInactive),
-            Status::PastDue => {
-                (Some(grace(subscription.expires_at.unwrap_or(subscription.since))), Reason::SubscriptionInactive)
-            }
-            Status::Paused => (Some(subscription.since), Reason::SubscriptionInactive),
-            Status::Canceled => {
-                (Some(subscription.expires_at.unwrap_or(subscription.since)), Reason::SubscriptionInactive)
-            }
+        // A plan that was removed still lapses, and then falls to the default plan.
+        let plan = plans.get(&subscription.plan);
+        let grace_days = plan.as_ref().map_or(plans.grace_days, |plan| plans.grace_days(plan));
+        let grace = |end: Timestamp| after_days(end, grace_days);
+        let (since, expires_at) = (subscription.since, subscription.expires_at);
+        let ends_at = match subscription.status {
+            Status::Trialing => Some(subscription.trial_end(plan.as_ref().ok().map(|plan| &***plan))),
+            Status::Active => expires_at.map(grace),
+            Status::PastDue => Some(grace(expires_at.unwrap_or(since))),
+            Status::Paused => Some(since),
+            Status::Canceled => Some(expires_at.unwrap_or(since)),
         };
         let ended = ends_at.filter(|end| *end <= now || subscription.status == Status::Paused);
-        let lapsed = ended.is_some() && refusal == Reason::SubscriptionInactive;
-        let falls_back = plans.when_lapsed() == WhenLapsed::DefaultPlan && plans.default_plan().trial_days == 0;
-        if lapsed && falls_back {
-            return Ok(Self {
-                status: Some(subscription.status),
-                expires_at: subscription.expires_at,
-                zone: zone_of(subscription, plans)?,
-                ..Self::on_default_plan(plans, now)
-            });
+        let zone = zone_of(subscription, plans)?;
+        if ended.is_some() && subscription.falls_back(plans) {
+            let (status, anchor) = (Some(subscription.status), subscription.anchor);
+            return Ok(Self { status, expires_at, zone, anchor, ..Self::on_default_plan(plans, now) });
         }
+        let trial = subscription.status == Status::Trialing;
+        let reason = if trial { Reason::TrialExpired } else { Reason::SubscriptionInactive };
+        let plan = plan?;
         Ok(Self {
             plan: overridden(plan, &subscription.overrides),
-            refused: ended.map(|end| (refusal, end)),
+            refused: ended.map(|end| (reason, end)),
             status: Some(subscription.status),
-            trial_ends_at: (subscription.status == Status::Trialing).then(|| subscription.trial_end(plan)),
-            expires_at: subscription.expires_at,
-            zone: zone_of(subscription, plans)?,
+            trial_ends_at: ends_at.filter(|_| trial),
+            expires_at,
+            zone,
             anchor: subscription.anchor,
             trial_to_start: false,
             holds_until: ends_at.filter(|_| ended.is_none()),
@@ -283,8 +292,9 @@ fn zone_of(subscription: &Subscription, plans: &Plans) -> Result<TimeZone, Error
 }
 
 fn zone_named(name: &str) -> Result<TimeZone, Error> {
-    TimeZone::get(name)
-        .map_err(|_| Error::argument("zone", name, "an IANA time zone such as \"America/Sao_Paulo\" or \"UTC\""))
+    TimeZone::get(name).map_err(|_| {
+        Error::argument("zone", format!("{name:?}"), "an IANA time zone such as \"America/Sao_Paulo\" or \"UTC\"")
+    })
 }
 
 fn after_days(from: Timestamp, days: u32) -> Timestamp {

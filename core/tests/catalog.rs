@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
@@ -22,6 +23,8 @@ struct Watched {
     plans_asked: AtomicU64,
     subscriptions_asked: AtomicU64,
     failing: AtomicBool,
+    /// Whether a question is answered only when it is polled a second time.
+    pause: AtomicBool,
     gate: Mutex<bool>,
     opened: Condvar,
 }
@@ -33,6 +36,7 @@ impl Watched {
             plans_asked: AtomicU64::new(0),
             subscriptions_asked: AtomicU64::new(0),
             failing: AtomicBool::new(false),
+            pause: AtomicBool::new(false),
             gate: Mutex::new(true),
             opened: Condvar::new(),
         })
@@ -77,6 +81,12 @@ impl Store for Watched {
     fn subscription<'a>(&'a self, call: Call, subject: &'a str) -> StoreFuture<'a, Option<Subscription>> {
         self.subscriptions_asked.fetch_add(1, Ordering::SeqCst);
         Box::pin(async move {
+            let mut paused = self.pause.load(Ordering::SeqCst);
+            std::future::poll_fn(|_| match std::mem::take(&mut paused) {
+                true => Poll::Pending,
+                false => Poll::Ready(()),
+            })
+            .await;
             self.pass()?;
             self.inner.subscription(call, subject).await
         })
@@ -302,6 +312,72 @@ fn of_many_first_requests_of_one_subject_one_asks_the_store() {
         }
     });
     assert_eq!(store.subscriptions_asked.load(Ordering::SeqCst), 1);
+}
+
+/// A refresh that has read the old plans must not put them back after `set_plans` has returned.
+#[test]
+fn a_refresh_under_way_does_not_undo_a_change_of_plans() {
+    let store = Watched::new();
+    let (quota, clock) = open(&store);
+    for units in 2..30 {
+        clock.advance(TTL);
+        store.shut();
+        let before = store.plans_asked.load(Ordering::SeqCst);
+        eventually(|| {
+            quota.plans().unwrap();
+            store.plans_asked.load(Ordering::SeqCst) > before
+        });
+        let refresh = std::thread::spawn({
+            let store = store.clone();
+            move || store.open()
+        });
+        quota.set_plans(&plans(units)).unwrap();
+        refresh.join().unwrap();
+        for _ in 0..5 {
+            assert_eq!(limit(&quota), Some(units));
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    }
+}
+
+/// A process that has not yet seen the new plans must not refuse whom another has put on one of them.
+#[test]
+fn a_subject_on_a_plan_put_by_another_process_has_the_plans_loaded_anew() {
+    let store = Watched::new();
+    let (here, clock) = open(&store);
+    let (elsewhere, _) = open(&store);
+    let more = plans(1).to_json().replace(r#""pro":{"#, r#""gold":{"rank":2,"quotas":{"jobs":"70/day"}},"pro":{"#);
+    elsewhere.set_plans(&Plans::from_json(&more).unwrap()).unwrap();
+    let now = quotum::Clock::wall(&*clock);
+    elsewhere.subscribe("ana", Subscription::active("gold", now)).unwrap();
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(limit(&here), Some(70));
+    assert!(here.consume("bob", &[("jobs", 1)]).unwrap().allowed);
+
+    // A plan that nobody knows asks the store once a second at the most.
+    let asked = store.plans_asked.load(Ordering::SeqCst);
+    block_on(store.put_subscription(Call::new(now, Wait::Block), "eve", &Subscription::active("lead", now))).unwrap();
+    for _ in 0..50 {
+        let error = here.check("eve", &[("jobs", 1)]).unwrap_err();
+        assert!(matches!(error, Error::Unknown { .. }), "{error}");
+    }
+    assert!(store.plans_asked.load(Ordering::SeqCst) <= asked + 1);
+}
+
+/// A task that has asked the store and is not polled again holds nobody up.
+#[test]
+fn a_task_that_is_never_polled_again_stalls_no_other() {
+    let store = Watched::new();
+    let (quota, _) = open(&store);
+    let tasks = quota.to_async();
+    let mut context = Context::from_waker(Waker::noop());
+    store.pause.store(true, Ordering::SeqCst);
+    let mut forgotten = Box::pin(tasks.check("ana", &[("jobs", 1)]));
+    assert!(forgotten.as_mut().poll(&mut context).is_pending());
+    store.pause.store(false, Ordering::SeqCst);
+    assert_eq!(limit(&quota), Some(1));
+    assert!(block_on(tasks.check("ana", &[("jobs", 1)])).unwrap().allowed);
+    drop(forgotten);
 }
 
 #[test]

@@ -244,6 +244,91 @@ fn a_trial_starts_with_the_first_charge_and_ends_for_good() {
     assert!(quota.consume("ana", &[("searches", 1)]).unwrap().allowed);
 }
 
+/// A trial that has begun keeps its end, whatever becomes of the plan's `trial_days`.
+#[test]
+fn a_trial_once_started_is_moved_by_no_change_of_the_plan() {
+    let trial = |days: u32| PLANS.replace("[plans.free]", &format!("[plans.free]\ntrial_days = {days}"));
+    let (quota, clock) = open_with(&trial(7), "2026-03-10T15:00:00Z");
+    assert!(quota.consume("ana", &[("searches", 1)]).unwrap().allowed);
+    clock.advance(days(8));
+    assert_eq!(reason(&quota.consume("ana", &[("searches", 1)]).unwrap()), Reason::TrialExpired);
+    quota.set_plans(&Plans::from_toml(&trial(14)).unwrap()).unwrap();
+    assert_eq!(reason(&quota.consume("ana", &[("searches", 1)]).unwrap()), Reason::TrialExpired);
+    // Where the plan has become free for ever, it is so for those who tried it too.
+    quota.set_plans(&Plans::from_toml(PLANS).unwrap()).unwrap();
+    assert!(quota.consume("ana", &[("searches", 1)]).unwrap().allowed);
+}
+
+#[test]
+fn a_plan_that_was_removed_is_an_error_until_its_subscription_lapses() {
+    let (quota, clock) = open("2026-03-01T00:00:00Z");
+    let mut subscription = Subscription::active("pro", time("2026-03-01T00:00:00Z"));
+    subscription.expires_at = Some(time("2026-03-31T00:00:00Z"));
+    quota.subscribe("ana", subscription).unwrap();
+    let without = PLANS.replace("[plans.pro]", "[plans.other]");
+    quota.set_plans(&Plans::from_toml(&without).unwrap()).unwrap();
+    let error = quota.check("ana", &[("searches", 1)]).unwrap_err();
+    assert!(matches!(error, Error::Unknown { kind: Kind::Plan, .. }), "{error}");
+    clock.set_wall(time("2026-04-04T00:00:00Z"));
+    assert_eq!(&*quota.check("ana", &[("searches", 1)]).unwrap().plan, "free");
+}
+
+#[test]
+fn a_lapsed_subject_finds_no_fresh_allowance_in_the_same_billing_period() {
+    let plans = PLANS.replace(r#"searches = ["5/day", "8/month"]"#, r#"searches = "5/billing_month""#);
+    let (quota, _) = open_with(&plans, "2026-03-20T00:00:00Z");
+    let mut subscription = Subscription::active("max", time("2026-01-15T00:00:00Z"));
+    subscription.anchor = Some(time("2026-01-15T00:00:00Z"));
+    quota.subscribe("ana", subscription.clone()).unwrap();
+    assert!(quota.consume("ana", &[("searches", 5)]).unwrap().allowed);
+    subscription.status = Status::Canceled;
+    quota.subscribe("ana", subscription).unwrap();
+    let decision = quota.consume("ana", &[("searches", 1)]).unwrap();
+    assert_eq!((decision.allowed, &*decision.plan, decision.quotas[0].used), (false, "free", 5));
+}
+
+#[test]
+fn overrides_that_could_not_be_kept_are_refused() {
+    let (quota, clock) = open("2026-03-10T15:00:00Z");
+    let refused = |change: &dyn Fn(&mut Subscription), expected: &str| {
+        let mut subscription = Subscription::active("pro", clock_now(&clock));
+        change(&mut subscription);
+        let error = quota.subscribe("ana", subscription).unwrap_err().to_string();
+        assert!(error.starts_with("argument `overrides`: found ") && error.contains(expected), "{error}");
+    };
+    let limited = |units| QuotaLimit::Limited { units, period: Period::Day };
+    let quotas = |limits: Vec<QuotaLimit>| {
+        move |subscription: &mut Subscription| {
+            subscription.overrides.quotas.insert("searches".into(), limits.clone());
+        }
+    };
+    refused(&quotas(vec![limited(u64::MAX)]), "at most 9007199254740991 units");
+    refused(&quotas(vec![]), "at least one");
+    refused(&quotas(vec![limited(1), limited(2)]), "one limit for each period");
+    refused(
+        &|subscription| {
+            subscription.overrides.features.insert("excel".into(), 3.into());
+        },
+        "true or false",
+    );
+    refused(
+        &|subscription| {
+            subscription.overrides.features.insert("history_days".into(), u64::MAX.into());
+        },
+        "at most",
+    );
+    assert_eq!(quota.subscription("ana").unwrap(), None);
+}
+
+#[test]
+fn a_denied_request_starts_no_trial() {
+    let plans = PLANS.replace("[plans.free]", "[plans.free]\ntrial_days = 7");
+    let (quota, _) = open_with(&plans, "2026-03-10T15:00:00Z");
+    assert_eq!(reason(&quota.consume("ana", &[("searches", 6)]).unwrap()), Reason::NeverFits);
+    assert_eq!(reason(&quota.consume("ana", &[("seats", 1)]).unwrap()), Reason::NeverFits);
+    assert_eq!(quota.subscription("ana").unwrap(), None);
+}
+
 #[test]
 fn bad_costs_do_not_start_a_trial() {
     let plans = PLANS.replace("[plans.free]", "[plans.free]\ntrial_days = 7");
@@ -452,7 +537,7 @@ fn bad_arguments_are_refused_with_their_name_and_what_was_expected() {
         refused(quota.consume(&subject, &[("searches", 1)]).unwrap_err(), "subject", "1 to 256 bytes");
         refused(quota.usage(&subject).unwrap_err(), "subject", "1 to 256 bytes");
     }
-    refused(quota.require_value("ana", "excel", 3).unwrap_err(), "value", "true or false, as \"excel\" is");
+    refused(quota.require_value("ana", "excel", 3).unwrap_err(), "value", "true or false, as in the plans");
     refused(quota.require_value("ana", "history_days", true).unwrap_err(), "value", "a whole number");
     let mut subscription = Subscription::active("pro", clock_now(&clock));
     subscription.zone = Some("Mars/Olympus".into());

@@ -83,24 +83,22 @@ fn the_shipped_plans_are_good() {
 #[track_caller]
 fn refused(line: &str, key: &str, message: &str) {
     let text =
-        format!("default_plan = 'free'\n[plans.free]\nrank = 0\n[plans.pro]\n{line}\nquotas = {{ jobs = '1/day' }}\n");
+        format!("default_plan = 'free'\n[plans.free]\nrank = 1\n[plans.pro]\n{line}\nquotas = {{ jobs = '1/day' }}\n");
     assert_problem(Plans::from_toml(&text), 5, key, message);
 }
 
+/// There must be just this problem.
 #[track_caller]
 fn assert_problem(found: Result<Plans, PlansError>, line: usize, key: &str, message: &str) {
     let error = found.expect_err("these plans are bad");
-    let fits =
-        |problem: &&quotum::Problem| problem.line == line && problem.key == key && problem.message.contains(message);
-    assert!(
-        error.problems.iter().any(|problem| fits(&problem)),
-        "expected line {line}, key {key}, {message:?} in:\n{error}"
-    );
+    let [problem] = &error.problems[..] else { panic!("expected one problem in:\n{error}") };
+    let fits = problem.line == line && problem.key == key && problem.message.contains(message);
+    assert!(fits, "expected line {line}, key {key}, {message:?} in:\n{error}");
 }
 
 #[test]
 fn every_kind_of_bad_plan_is_refused() {
-    refused("rank = 0", "plans.pro.rank", "which plan \"free\" has too");
+    refused("rank = 1", "plans.pro.rank", "found 1, as plan \"free\" has; expected a rank of its own");
     let whole = |value: &str| format!("found {value}, expected a whole number from 0 to");
     refused("rank = -1", "plans.pro.rank", &whole("-1"));
     refused("rank = 1.5", "plans.pro.rank", &whole("1.5"));
@@ -140,15 +138,23 @@ fn every_kind_of_bad_quota_is_refused() {
     bad("true", "found true");
     bad("[]", "found a list of 0");
     bad("['5/day', 3]", "found 3");
-    bad("['5/day', '6/day']", "found 6/day, but only one limit for each period");
-    bad("['unlimited', '6/day']", "found \"unlimited\" beside other limits");
-    bad("['unlimited', 'unlimited']", "beside other limits");
+    bad("['5/day', '6/day']", "found 6/day beside another limit of its period, expected one limit for each period");
+    bad("['unlimited', '6/day']", "found unlimited beside another limit, expected it alone");
+    bad("['unlimited', 'unlimited']", "beside another limit");
     bad("'∞/day'", "found \"∞\"");
 }
 
 #[test]
 fn a_file_without_what_it_needs_is_refused() {
-    assert_problem(Plans::from_toml(""), 1, "default_plan", "found nothing, expected the id of a plan");
+    assert_problem(
+        Plans::from_toml("plans = { free = {} }"),
+        1,
+        "default_plan",
+        "found nothing, expected the id of a plan",
+    );
+    assert_eq!(Plans::from_toml("").unwrap_err().problems.len(), 2);
+    let ranks = "default_plan = 'a'\n[plans.a]\n[plans.b]";
+    assert_problem(Plans::from_toml(ranks), 3, "plans.b.rank", "found no rank, which means 0, as plan \"a\" has");
     assert_problem(Plans::from_toml("default_plan = 'x'"), 1, "plans", "found nothing, expected a table of plans");
     assert_problem(Plans::from_toml("default_plan = 'x'\nplans = {}"), 2, "plans", "expected at least one");
     let missing = "zone = 'UTC'\ndefault_plan = 'gold'\n[plans.free]\n[plans.pro]\nrank = 1";
@@ -186,7 +192,8 @@ fn what_is_not_the_format_is_refused_with_its_line() {
     assert_problem(Plans::from_json("{\n\"default_plan\": \"a\",\n}"), 2, "", "this is not JSON: Trailing commas");
     assert_problem(Plans::from_json(""), 1, "", "the file is empty");
     assert_problem(Plans::from_json("[]"), 1, "", "found a list of 0, expected a table");
-    assert_problem(Plans::from_json("{\"default_plan\": null}"), 1, "default_plan", "found null, expected a text");
+    let null = "{\"default_plan\": null, \"plans\": {\"a\": {}}}";
+    assert_problem(Plans::from_json(null), 1, "default_plan", "found null, expected a text");
     for comment in ["{} // no", "{'a': 1}", "{a: 1}", "{\"a\": 0x10}", "{\"a\": NaN}"] {
         assert!(Plans::from_json(comment).is_err(), "{comment}");
     }

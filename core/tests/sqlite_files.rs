@@ -112,8 +112,8 @@ fn a_log_without_its_file_is_refused() {
     assert!(!file.exists(), "nothing was recreated");
 }
 
-/// Any byte of the file may be wrong. The file is then refused, or what it says is believed, but it
-/// never grants more than was left, and nothing breaks.
+/// Any byte of the file may be wrong. The file is then refused, or what it says is believed: nothing
+/// that it holds takes the host down.
 #[test]
 fn a_damaged_file_is_refused_or_read_and_never_breaks_the_host() {
     let (_folder, file) = filled();
@@ -196,6 +196,7 @@ fn a_task_never_waits_for_the_file_on_its_own_thread() {
     assert!(block_on(waiting).unwrap().allowed);
 }
 
+/// Of tasks that are dropped before they are polled again, some have begun, and the others never do.
 #[test]
 fn a_cancelled_task_leaves_its_charge_whole_or_undone() {
     let folder = tempfile::tempdir().unwrap();

@@ -15,8 +15,7 @@ fuzz_target!(|input: (i64, u8, u16, Option<i64>)| {
         let (first, last) = (Timestamp::MIN.as_second() + margin, Timestamp::MAX.as_second() - margin);
         Timestamp::from_second(first + second.rem_euclid(last - first)).unwrap()
     };
-    let zones = jiff::tz::db().available();
-    let name = zones.skip(usize::from(zone) % 590).next();
+    let name = jiff::tz::db().available().nth(usize::from(zone) % 590);
     let zone = name.and_then(|name| TimeZone::get(name.as_str()).ok()).unwrap_or(TimeZone::UTC);
     let (at, anchor) = (within(second), anchor.map(within));
     let period = Period::ALL[usize::from(period) % (Period::ALL.len() - 1)];

@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use pollster::block_on;
-use quotum::store::{Call, Charge, CounterKey, Durability, MemoryStore, Refund, SqliteOptions, SqliteStore, Store, Wait};
+use quotum::store::{
+    Call, Charge, CounterKey, Durability, MemoryStore, Refund, SqliteOptions, SqliteStore, Store, Wait,
+};
 use quotum::{Limit, Period, Timestamp, UNITS_MAX};
 
 #[derive(Debug, Arbitrary)]

@@ -6,9 +6,10 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use jiff::Timestamp;
 use parking_lot::RwLock;
 use serde::Serialize;
@@ -16,10 +17,14 @@ use serde::Serialize;
 use super::plan::Plans;
 use crate::clock::Clock;
 use crate::error::Error;
+use crate::flight::{Flight, unblocked};
 use crate::store::{Call, Store, Wait};
 
 /// How soon after a failure the store is asked again.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// How old plans must be before a plan that they do not know has them loaded anew.
+const RELOAD_AFTER: Duration = Duration::from_secs(1);
 
 /// Where the plans in force came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -63,8 +68,9 @@ pub(crate) struct Catalog {
     clock: Arc<dyn Clock>,
     ttl: Duration,
     loaded: RwLock<Option<Loaded>>,
-    /// Held while plans are loaded, so that however many callers wait, one loads.
-    loading: async_lock::Mutex<()>,
+    loading: Flight<Result<Arc<Plans>, Error>>,
+    /// How often the catalog was cleared: what was read before the last time is not served after it.
+    clears: AtomicU64,
     /// Whether a refresh is running off the request path.
     refreshing: AtomicBool,
 }
@@ -73,10 +79,11 @@ pub(crate) struct Catalog {
 struct Loaded {
     plans: Arc<Plans>,
     status: CatalogStatus,
-    /// Monotonic time from which a refresh is due.
+    /// Monotonic time of the load, and from which a refresh is due.
+    loaded_at: Duration,
     stale_from: Duration,
-    /// Whether the next caller must load before it goes on.
-    cleared: bool,
+    /// How often the catalog had been cleared before these plans were read.
+    clears: u64,
 }
 
 impl Catalog {
@@ -87,23 +94,33 @@ impl Catalog {
             clock,
             ttl,
             loaded: RwLock::new(None),
-            loading: async_lock::Mutex::new(()),
+            loading: Flight::new(),
+            clears: AtomicU64::new(0),
             refreshing: AtomicBool::new(false),
         }
     }
 
     /// The plans in force.
     pub(crate) async fn plans(self: &Arc<Self>, call: Call) -> Result<Arc<Plans>, Error> {
-        if let Some(loaded) = self.usable() {
-            if loaded.stale_from <= self.clock.monotonic() {
-                self.refresh_aside(call.now);
-            }
-            return Ok(loaded.plans);
+        let clears = self.clears.load(Ordering::Acquire);
+        let loaded = self.loaded.read().as_ref().filter(|loaded| loaded.clears >= clears).cloned();
+        let Some(loaded) = loaded else { return self.load_once(call).await };
+        if loaded.stale_from <= self.clock.monotonic() {
+            self.refresh_aside(call);
         }
-        let _one = self.loading.lock().await;
-        match self.usable() {
+        Ok(loaded.plans)
+    }
+
+    /// Plans that may know a plan which these do not: loaded anew, unless they were just now.
+    pub(crate) async fn newer_than(self: &Arc<Self>, plans: &Arc<Plans>, call: Call) -> Result<Arc<Plans>, Error> {
+        let current = self.loaded.read().clone();
+        match current.filter(|loaded| self.clock.monotonic() < loaded.loaded_at.saturating_add(RELOAD_AFTER)) {
             Some(loaded) => Ok(loaded.plans),
-            None => self.load(call).await,
+            None => {
+                tracing::debug!(target: "quotum", plans = plans.plans.len(), "a plan is not known: loading plans anew");
+                let _clears = self.clear();
+                self.load_once(call).await
+            }
         }
     }
 
@@ -112,44 +129,57 @@ impl Catalog {
     }
 
     /// Makes the next caller load the plans anew. If that fails, the plans in force stay.
-    pub(crate) fn clear(&self) {
-        if let Some(loaded) = self.loaded.write().as_mut() {
-            loaded.cleared = true;
+    pub(crate) fn clear(&self) -> u64 {
+        let clears = self.clears.fetch_add(1, Ordering::AcqRel) + 1;
+        self.loading.abandon();
+        clears
+    }
+
+    /// Puts plans in force that the store has just accepted as this version.
+    pub(crate) fn install(&self, plans: Plans, version: u64, now: Timestamp) {
+        let clears = self.clear();
+        let newer = self.loaded.read().as_ref().is_none_or(|loaded| loaded.status.version < version);
+        if newer {
+            let status = CatalogStatus { origin: PlansOrigin::Store, version, loaded_at: now, last_error: None };
+            self.put(plans, status, clears);
         }
     }
 
-    fn usable(&self) -> Option<Loaded> {
-        self.loaded.read().as_ref().filter(|loaded| !loaded.cleared).cloned()
+    /// Loads the plans, once for however many callers wait.
+    async fn load_once(self: &Arc<Self>, call: Call) -> Result<Arc<Plans>, Error> {
+        let start = || {
+            let catalog = Arc::clone(self);
+            async move { catalog.load(call).await }.boxed()
+        };
+        self.loading.join(call.wait, start).await
     }
 
     /// Refreshes on a thread of its own, unless one already does.
-    fn refresh_aside(self: &Arc<Self>, now: Timestamp) {
+    fn refresh_aside(self: &Arc<Self>, call: Call) {
         if self.refreshing.swap(true, Ordering::AcqRel) {
             return;
         }
         let catalog = Arc::clone(self);
         let refresh = move || {
             let done = Finally(&catalog.refreshing);
-            pollster::block_on(async {
-                let _one = catalog.loading.lock().await;
-                let _outcome = catalog.load(Call::new(now, Wait::Block)).await;
-            });
+            let _outcome = pollster::block_on(catalog.load_once(Call { wait: Wait::Block, ..call }));
             drop(done);
         };
         if let Err(error) = std::thread::Builder::new().name("quotum-catalog".to_owned()).spawn(refresh) {
             self.refreshing.store(false, Ordering::Release);
-            self.keep_on(&error, now);
+            self.keep_on(&error, call.now, self.clears.load(Ordering::Acquire));
         }
     }
 
     /// Loads the plans: from the store, else from the file. With an error, the last good plans stay.
     async fn load(&self, call: Call) -> Result<Arc<Plans>, Error> {
+        let clears = self.clears.load(Ordering::Acquire);
         let fetched = match self.store.plans(call).await {
             Ok(Some(stored)) => Ok((stored.plans, PlansOrigin::Store, stored.version, None)),
-            Ok(None) => self.read_file().map(|plans| (plans, PlansOrigin::File, 0, None)),
+            Ok(None) => self.read_file(call).await.map(|plans| (plans, PlansOrigin::File, 0, None)),
             Err(error) if self.loaded.read().is_some() => Err(Error::from(error)),
             // The store has never answered: its error stays visible while the file serves.
-            Err(error) => match self.read_file() {
+            Err(error) => match self.read_file(call).await {
                 Ok(plans) => Ok((plans, PlansOrigin::File, 0, Some(error.to_string()))),
                 Err(_) => Err(error.into()),
             },
@@ -157,45 +187,50 @@ impl Catalog {
         match fetched {
             Ok((plans, origin, version, last_error)) => {
                 let status = CatalogStatus { origin, version, loaded_at: call.now, last_error };
-                Ok(self.put(plans, status))
+                Ok(self.put(plans, status, clears))
             }
-            Err(error) => self.keep_on(&error, call.now).ok_or(error),
+            Err(error) => self.keep_on(&error, call.now, clears).ok_or(error),
         }
     }
 
-    fn read_file(&self) -> Result<Plans, Error> {
-        match &self.file {
+    async fn read_file(&self, call: Call) -> Result<Plans, Error> {
+        match self.file.clone() {
             PlansFile::None => Err(Error::NoPlans),
-            PlansFile::Path(path) => Ok(Plans::read(path)?),
-            PlansFile::Given(plans) => Ok(Plans::clone(plans)),
+            PlansFile::Path(path) => Ok(unblocked(call.wait, move || Plans::read(path)).await??),
+            PlansFile::Given(plans) => Ok(Plans::clone(&plans)),
         }
     }
 
-    fn put(&self, plans: Plans, status: CatalogStatus) -> Arc<Plans> {
+    fn put(&self, plans: Plans, status: CatalogStatus, clears: u64) -> Arc<Plans> {
+        if let Some(error) = &status.last_error {
+            tracing::warn!(target: "quotum", %error, "the store cannot be asked for plans: the plans file serves");
+        }
+        let lifetime = if status.last_error.is_some() { self.ttl.min(RETRY_AFTER) } else { self.ttl };
+        let loaded_at = self.clock.monotonic();
+        let stale_from = loaded_at.saturating_add(lifetime);
         let mut loaded = self.loaded.write();
         // Plans that did not change stay the same object, by which records know that they are current.
         let plans = match loaded.as_ref() {
             Some(last) if *last.plans == plans => Arc::clone(&last.plans),
             _ => Arc::new(plans),
         };
-        if let Some(error) = &status.last_error {
-            tracing::warn!(target: "quotum", %error, "the store cannot be asked for plans: the plans file serves");
+        // What was read before the catalog was cleared must not replace what was read after.
+        if loaded.as_ref().is_none_or(|last| last.clears <= clears) {
+            *loaded = Some(Loaded { plans: Arc::clone(&plans), status, loaded_at, stale_from, clears });
         }
-        let lifetime = if status.last_error.is_some() { self.ttl.min(RETRY_AFTER) } else { self.ttl };
-        let stale_from = self.clock.monotonic().saturating_add(lifetime);
-        *loaded = Some(Loaded { plans: Arc::clone(&plans), status, stale_from, cleared: false });
         plans
     }
 
     /// Serves the last good plans on, and says why.
-    fn keep_on(&self, error: &dyn std::error::Error, now: Timestamp) -> Option<Arc<Plans>> {
-        let mut loaded = self.loaded.write();
-        let loaded = loaded.as_mut()?;
+    fn keep_on(&self, error: &dyn std::error::Error, now: Timestamp, clears: u64) -> Option<Arc<Plans>> {
+        let kept = self.loaded.write().as_mut().map(|loaded| {
+            loaded.status.last_error = Some(error.to_string());
+            loaded.stale_from = self.clock.monotonic().saturating_add(self.ttl.min(RETRY_AFTER));
+            loaded.clears = loaded.clears.max(clears);
+            Arc::clone(&loaded.plans)
+        })?;
         tracing::warn!(target: "quotum", %error, %now, "plans were not refreshed: the last good ones serve");
-        loaded.status.last_error = Some(error.to_string());
-        loaded.stale_from = self.clock.monotonic().saturating_add(self.ttl.min(RETRY_AFTER));
-        loaded.cleared = false;
-        Some(Arc::clone(&loaded.plans))
+        Some(kept)
     }
 }
 

@@ -87,6 +87,33 @@ impl QuotaLimit {
         }
     }
 
+    /// Refuses limits that cannot hold together on one metric: none at all, two for one period, or
+    /// `unlimited` beside another.
+    pub(crate) fn check_together(limits: &[Self]) -> Result<(), InvalidLimit> {
+        if limits.is_empty() {
+            return Err(InvalidLimit { found: "no limit".to_owned(), expected: "at least one".to_owned() });
+        }
+        if limits.len() > 1 && limits.contains(&Self::Unlimited) {
+            let (found, expected) = ("unlimited beside another limit", "it alone");
+            return Err(InvalidLimit { found: found.to_owned(), expected: expected.to_owned() });
+        }
+        if let Some(limit) = limits.iter().find(|limit| limit.limit().units() > Some(UNITS_MAX)) {
+            let expected = format!("at most {UNITS_MAX} units");
+            return Err(InvalidLimit { found: limit.to_string(), expected });
+        }
+        let repeated = limits
+            .iter()
+            .enumerate()
+            .find(|(index, limit)| limits.iter().take(*index).any(|other| other.period() == limit.period()));
+        match repeated {
+            Some((_, limit)) => Err(InvalidLimit {
+                found: format!("{limit} beside another limit of its period"),
+                expected: "one limit for each period".to_owned(),
+            }),
+            None => Ok(()),
+        }
+    }
+
     /// How much the counter may reach.
     #[must_use]
     pub const fn limit(self) -> Limit {
@@ -210,9 +237,9 @@ fn parse_units(text: &str, least: u64) -> Result<u64, InvalidLimit> {
 
 /// A limit that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("found {found:?}, expected {expected}")]
+#[error("found {found}, expected {expected}")]
 pub struct InvalidLimit {
-    /// What was written.
+    /// What was written, in quotes, or what was wrong with it.
     pub found: String,
     /// What could have been written instead.
     pub expected: String,
@@ -220,7 +247,7 @@ pub struct InvalidLimit {
 
 impl InvalidLimit {
     pub(crate) fn new(found: &str, expected: impl Into<String>) -> Self {
-        Self { found: found.to_owned(), expected: expected.into() }
+        Self { found: format!("{found:?}"), expected: expected.into() }
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::limit::{QuotaLimit, RateLimit};
+use super::limit::{QuotaLimit, RateLimit, UNITS_MAX};
 use crate::error::{Error, Kind};
 
 /// One plan: what a subject on it may do, and how it is shown and sold.
@@ -68,8 +68,8 @@ impl FeatureValue {
     /// The word for a ceiling that nothing exceeds.
     pub(crate) const UNLIMITED: &str = "unlimited";
 
-    /// Whether a caller who needs `requested` may have it: a switch must be equal, a ceiling must not
-    /// be exceeded, a text must be the same. `None` where the two are of different kinds.
+    /// Whether a caller who needs `requested` may have it: a switch that is wanted must be on, a ceiling
+    /// must not be exceeded, a text must be the same. `None` where the two are of different kinds.
     #[must_use]
     pub fn grants(&self, requested: &Self) -> Option<bool> {
         match (self, requested) {
@@ -130,6 +130,12 @@ impl From<&str> for FeatureValue {
     }
 }
 
+impl From<String> for FeatureValue {
+    fn from(word: String) -> Self {
+        Self::Text(word)
+    }
+}
+
 /// An amount of money as it is shown, such as `BRL 297.00`. Quotum does not calculate with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Price {
@@ -168,7 +174,7 @@ pub struct Plans {
     pub(super) default_plan: Arc<Plan>,
     pub(super) zone: TimeZone,
     pub(super) zone_name: String,
-    pub(super) grace_days: u32,
+    pub(crate) grace_days: u32,
     pub(super) when_lapsed: WhenLapsed,
     /// By rank.
     pub(super) plans: Vec<Arc<Plan>>,
@@ -227,6 +233,26 @@ impl Plans {
     /// The feature by the name that the plans share.
     pub(crate) fn feature(&self, name: &str) -> Result<&Arc<str>, Error> {
         self.known(Kind::Feature, name, |plan| &plan.features)
+    }
+
+    /// Refuses a value that the feature cannot have: a number for a switch is a mistake, not a denial.
+    pub(crate) fn check_feature(
+        &self,
+        argument: &'static str,
+        name: &str,
+        value: &FeatureValue,
+    ) -> Result<&Arc<str>, Error> {
+        let feature = self.feature(name)?;
+        let kind = self.plans.iter().find_map(|plan| plan.features.get(feature)?.kind());
+        let of_another_kind = value.kind().is_some_and(|own| kind.is_some_and(|kind| kind != own));
+        let too_large = matches!(value, FeatureValue::Ceiling(most) if *most > UNITS_MAX);
+        if of_another_kind || too_large {
+            let kind = kind.filter(|_| of_another_kind);
+            let expected =
+                kind.map_or_else(|| format!("at most {UNITS_MAX}"), |kind| format!("{kind}, as in the plans"));
+            return Err(Error::argument(argument, format!("{value} for {name:?}"), expected));
+        }
+        Ok(feature)
     }
 
     fn known<'p, T: 'p>(

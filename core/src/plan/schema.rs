@@ -52,7 +52,7 @@ fn read_file(document: &Node, problems: &mut Problems) -> Option<Plans> {
     let named_default = named_default?;
     let Some(default_plan) = plans.iter().find(|plan| *plan.id == *named_default).cloned() else {
         let known: Vec<&str> = plans.iter().map(|plan| &*plan.id).collect();
-        let line = line_of(document, &["default_plan"]);
+        let (line, _) = line_of(document, &["default_plan"]);
         let message = format!("found {named_default:?}, expected the id of a plan: {}", known.join(", "));
         problems.note(line, "default_plan", message);
         return None;
@@ -103,16 +103,17 @@ fn read_plan(id: &str, node: &Node, path: &str, problems: &mut Problems) -> Opti
 /// Upgrades are suggested by rank, so no two plans may share one.
 fn check_ranks(plans: &[Arc<Plan>], document: &Node, problems: &mut Problems) {
     for pair in plans.windows(2) {
-        if let [first, second] = pair
-            && first.rank == second.rank
-        {
-            let line = line_of(document, &["plans", &second.id, "rank"]);
-            let message = format!(
-                "found {}, which plan {:?} has too; expected a rank of its own, cheapest plan first",
-                second.rank, first.id
-            );
-            problems.note(line, &format!("plans.{}.rank", second.id), message);
+        let [first, second] = pair else { continue };
+        let key = format!("plans.{}.rank", second.id);
+        // A rank that could not be read has been told already.
+        let unread = |plan: &Plan| problems.list.iter().any(|problem| problem.key == format!("plans.{}.rank", plan.id));
+        if first.rank != second.rank || unread(first) || unread(second) {
+            continue;
         }
+        let (line, written) = line_of(document, &["plans", &second.id, "rank"]);
+        let found = if written { second.rank.to_string() } else { "no rank, which means 0".to_owned() };
+        let message = format!("found {found}, as plan {:?} has; expected a rank of its own, cheapest first", first.id);
+        problems.note(line, &key, message);
     }
 }
 
@@ -124,7 +125,7 @@ fn check_feature_kinds(plans: &[Arc<Plan>], document: &Node, problems: &mut Prob
             let Some(kind) = value.kind() else { continue };
             let (first_kind, first_plan) = *seen.entry(name).or_insert((kind, &plan.id));
             if kind != first_kind {
-                let line = line_of(document, &["plans", &plan.id, "features", name]);
+                let (line, _) = line_of(document, &["plans", &plan.id, "features", name]);
                 let message = format!("found {value}, expected {first_kind} as in plan {first_plan:?}");
                 problems.note(line, &format!("plans.{}.features.{name}", plan.id), message);
             }
@@ -204,15 +205,10 @@ fn read_feature(node: &Node, key: &str, problems: &mut Problems) -> Option<Featu
 
 fn read_quotas(node: &Node, key: &str, problems: &mut Problems) -> Option<Vec<QuotaLimit>> {
     let limits: Vec<QuotaLimit> = read_limits(node, key, problems)?;
-    for (index, limit) in limits.iter().enumerate() {
-        if limits.iter().take(index).any(|other| other.period() == limit.period()) {
-            return problems.refuse(node, key, &format!("found {limit}, but only one limit for each period can hold"));
-        }
-        if *limit == QuotaLimit::Unlimited && limits.len() > 1 {
-            return problems.refuse(node, key, "found \"unlimited\" beside other limits, expected it alone");
-        }
+    match QuotaLimit::check_together(&limits) {
+        Ok(()) => Some(limits),
+        Err(error) => problems.refuse(node, key, &error.to_string()),
     }
-    Some(limits)
 }
 
 fn read_rates(node: &Node, key: &str, problems: &mut Problems) -> Option<Vec<RateLimit>> {
@@ -284,17 +280,17 @@ fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
-/// The line of the deepest of `keys` that the document has.
-fn line_of(document: &Node, keys: &[&str]) -> usize {
+/// The line of the deepest of `keys` that the document has, and whether it has them all.
+fn line_of(document: &Node, keys: &[&str]) -> (usize, bool) {
     let mut node = document;
     let mut line = document.line;
     for key in keys {
-        let Value::Table(entries) = &node.value else { break };
-        let Some(entry) = entries.iter().find(|entry| entry.key == *key) else { break };
+        let Value::Table(entries) = &node.value else { return (line, false) };
+        let Some(entry) = entries.iter().find(|entry| entry.key == *key) else { return (line, false) };
         node = &entry.node;
         line = entry.line;
     }
-    line
+    (line, true)
 }
 
 /// A table whose keys the schema knows.

@@ -67,8 +67,8 @@ pub fn run(make_store: impl Fn() -> Arc<dyn Store>) -> Report {
     let mut outcomes = Vec::new();
     for (rule, check) in RULES {
         for wait in [Wait::Block, Wait::Yield] {
-            let subject = Subject { store: make_store(), wait };
-            let result = block_on(check(&subject)).map_err(|broken| format!("{broken} ({wait:?})"));
+            let case = Case { store: make_store(), wait };
+            let result = block_on(check(&case)).map_err(|broken| format!("{broken} ({wait:?})"));
             outcomes.push(Outcome { rule, result });
         }
     }
@@ -80,8 +80,8 @@ type Check<'s> = Pin<Box<dyn Future<Output = Result<(), Broken>> + 's>>;
 /// Lists rules by their function's name.
 macro_rules! rules {
     ($($rule:ident),+ $(,)?) => {
-        const RULES: &[(&str, for<'s> fn(&'s Subject) -> Check<'s>)] =
-            &[$((stringify!($rule), |subject| Box::pin($rule(subject)))),+];
+        const RULES: &[(&str, for<'s> fn(&'s Case) -> Check<'s>)] =
+            &[$((stringify!($rule), |case| Box::pin($rule(case)))),+];
     };
 }
 
@@ -136,12 +136,12 @@ macro_rules! expect_eq {
 }
 
 /// The store under test, and how it is called.
-struct Subject {
+struct Case {
     store: Arc<dyn Store>,
     wait: Wait,
 }
 
-impl Subject {
+impl Case {
     fn call(&self) -> Call {
         Call::new(time(NOW_S), self.wait)
     }
@@ -171,14 +171,14 @@ fn charge(key: &CounterKey, amount: u64, limit: u64) -> Charge {
     Charge { key: key.clone(), amount, limit: Limit::Units(limit) }
 }
 
-async fn a_new_store_is_empty(subject: &Subject) -> Result<(), Broken> {
-    expect_eq!(subject.store.plans(subject.call()).await?, None, "plans");
-    expect_eq!(subject.store.subscription(subject.call(), "ana").await?, None, "subscription");
-    expect_eq!(subject.used(&key("ana", "jobs")).await?, Some(0), "used");
+async fn a_new_store_is_empty(case: &Case) -> Result<(), Broken> {
+    expect_eq!(case.store.plans(case.call()).await?, None, "plans");
+    expect_eq!(case.store.subscription(case.call(), "ana").await?, None, "subscription");
+    expect_eq!(case.used(&key("ana", "jobs")).await?, Some(0), "used");
     Ok(())
 }
 
-async fn plans_read_back_equal_and_their_version_rises(subject: &Subject) -> Result<(), Broken> {
+async fn plans_read_back_equal_and_their_version_rises(case: &Case) -> Result<(), Broken> {
     let mut last = 0;
     for units in [5, 7] {
         let text = format!(
@@ -202,17 +202,17 @@ async fn plans_read_back_equal_and_their_version_rises(subject: &Subject) -> Res
             "#
         );
         let plans = Plans::from_toml(&text).map_err(|error| Broken(error.to_string()))?;
-        let version = subject.store.put_plans(subject.call(), &plans).await?;
+        let version = case.store.put_plans(case.call(), &plans).await?;
         expect_eq!(version > last, true, "the version rises");
         last = version;
-        let stored = subject.store.plans(subject.call()).await?;
+        let stored = case.store.plans(case.call()).await?;
         expect_eq!(stored.as_ref().map(|stored| stored.version), Some(version), "version");
         expect_eq!(stored.map(|stored| stored.plans), Some(plans), "plans");
     }
     Ok(())
 }
 
-async fn subscriptions_read_back_equal(subject: &Subject) -> Result<(), Broken> {
+async fn subscriptions_read_back_equal(case: &Case) -> Result<(), Broken> {
     for status in [Status::Trialing, Status::Active, Status::PastDue, Status::Paused, Status::Canceled] {
         let mut bare = Subscription::active("pro", time(NOW_S));
         bare.status = status;
@@ -225,91 +225,91 @@ async fn subscriptions_read_back_equal(subject: &Subject) -> Result<(), Broken> 
         full.overrides.features.insert("days".to_owned(), 90.into());
         full.overrides.features.insert("priority".to_owned(), "high".into());
         for (name, written) in [("bare", bare), ("full", full)] {
-            subject.store.put_subscription(subject.call(), name, &written).await?;
-            expect_eq!(subject.store.subscription(subject.call(), name).await?, Some(written), name);
+            case.store.put_subscription(case.call(), name, &written).await?;
+            expect_eq!(case.store.subscription(case.call(), name).await?, Some(written), name);
         }
     }
     Ok(())
 }
 
-async fn a_put_subscription_replaces_the_one_before(subject: &Subject) -> Result<(), Broken> {
+async fn a_put_subscription_replaces_the_one_before(case: &Case) -> Result<(), Broken> {
     for plan in ["free", "pro"] {
         let written = Subscription::active(plan, time(NOW_S));
-        subject.store.put_subscription(subject.call(), "ana", &written).await?;
-        expect_eq!(subject.store.subscription(subject.call(), "ana").await?, Some(written), plan);
+        case.store.put_subscription(case.call(), "ana", &written).await?;
+        expect_eq!(case.store.subscription(case.call(), "ana").await?, Some(written), plan);
     }
-    expect_eq!(subject.store.subscription(subject.call(), "an").await?, None, "another subject");
+    expect_eq!(case.store.subscription(case.call(), "an").await?, None, "another subject");
     Ok(())
 }
 
-async fn an_added_subscription_never_replaces_one(subject: &Subject) -> Result<(), Broken> {
+async fn an_added_subscription_never_replaces_one(case: &Case) -> Result<(), Broken> {
     let (first, second) = (Subscription::trial("free", time(NOW_S)), Subscription::trial("free", time(NOW_S + 9)));
-    expect_eq!(subject.store.add_subscription(subject.call(), "ana", &first).await?, first, "the first");
-    expect_eq!(subject.store.add_subscription(subject.call(), "ana", &second).await?, first, "the second");
-    expect_eq!(subject.store.subscription(subject.call(), "ana").await?, Some(first), "what is kept");
+    expect_eq!(case.store.add_subscription(case.call(), "ana", &first).await?, first, "the first");
+    expect_eq!(case.store.add_subscription(case.call(), "ana", &second).await?, first, "the second");
+    expect_eq!(case.store.subscription(case.call(), "ana").await?, Some(first), "what is kept");
     Ok(())
 }
 
-async fn a_charge_that_fits_is_counted(subject: &Subject) -> Result<(), Broken> {
+async fn a_charge_that_fits_is_counted(case: &Case) -> Result<(), Broken> {
     let key = key("ana", "jobs");
     for (amount, total) in [(1, 1), (4, 5), (2, 7)] {
-        let charged = subject.store.charge(subject.call(), &[charge(&key, amount, 10)]).await?;
+        let charged = case.store.charge(case.call(), &[charge(&key, amount, 10)]).await?;
         expect_eq!(charged.granted, true, "granted");
         expect_eq!(charged.balances, [Balance::of(total)], "the balance after");
-        expect_eq!(subject.used(&key).await?, Some(total), "the balance read");
+        expect_eq!(case.used(&key).await?, Some(total), "the balance read");
     }
     Ok(())
 }
 
-async fn the_last_unit_can_be_used_and_no_further_one(subject: &Subject) -> Result<(), Broken> {
+async fn the_last_unit_can_be_used_and_no_further_one(case: &Case) -> Result<(), Broken> {
     let key = key("ana", "jobs");
-    expect_eq!(subject.charge(&[charge(&key, 9, 10)]).await?, true, "nine of ten");
-    expect_eq!(subject.charge(&[charge(&key, 1, 10)]).await?, true, "the tenth");
-    expect_eq!(subject.charge(&[charge(&key, 1, 10)]).await?, false, "the eleventh");
-    expect_eq!(subject.used(&key).await?, Some(10), "used");
+    expect_eq!(case.charge(&[charge(&key, 9, 10)]).await?, true, "nine of ten");
+    expect_eq!(case.charge(&[charge(&key, 1, 10)]).await?, true, "the tenth");
+    expect_eq!(case.charge(&[charge(&key, 1, 10)]).await?, false, "the eleventh");
+    expect_eq!(case.used(&key).await?, Some(10), "used");
     Ok(())
 }
 
-async fn a_refused_charge_changes_nothing(subject: &Subject) -> Result<(), Broken> {
+async fn a_refused_charge_changes_nothing(case: &Case) -> Result<(), Broken> {
     let key = key("ana", "jobs");
-    expect_eq!(subject.charge(&[charge(&key, 3, 10)]).await?, true, "three of ten");
+    expect_eq!(case.charge(&[charge(&key, 3, 10)]).await?, true, "three of ten");
     for (amount, limit) in [(8, 10), (11, 10), (UNITS_MAX, 10), (UNITS_MAX, UNITS_MAX), (1, 0)] {
-        let charged = subject.store.charge(subject.call(), &[charge(&key, amount, limit)]).await?;
+        let charged = case.store.charge(case.call(), &[charge(&key, amount, limit)]).await?;
         expect_eq!(charged.granted, false, format!("{amount} of {limit}"));
         expect_eq!(charged.balances, [Balance::of(3)], "the balance told");
-        expect_eq!(subject.used(&key).await?, Some(3), "the balance kept");
+        expect_eq!(case.used(&key).await?, Some(3), "the balance kept");
     }
     Ok(())
 }
 
-async fn several_charges_are_all_made_or_none(subject: &Subject) -> Result<(), Broken> {
+async fn several_charges_are_all_made_or_none(case: &Case) -> Result<(), Broken> {
     let keys = [key("ana", "jobs"), key("ana", "tokens"), key("team", "jobs")];
     let limits = [10, 100, 20];
     let all = |amounts: [u64; 3]| -> Vec<Charge> {
         let parts = keys.iter().zip(amounts).zip(limits);
         parts.map(|((key, amount), limit)| charge(key, amount, limit)).collect()
     };
-    expect_eq!(subject.charge(&all([1, 50, 1])).await?, true, "all fit");
+    expect_eq!(case.charge(&all([1, 50, 1])).await?, true, "all fit");
     for (amounts, which) in [([10, 1, 1], "first"), ([1, 51, 1], "second"), ([1, 1, 20], "third")] {
-        expect_eq!(subject.charge(&all(amounts)).await?, false, format!("the {which} does not fit"));
-        let found = subject.store.balances(subject.call(), &keys).await?;
+        expect_eq!(case.charge(&all(amounts)).await?, false, format!("the {which} does not fit"));
+        let found = case.store.balances(case.call(), &keys).await?;
         expect_eq!(found, [1, 50, 1].map(Balance::of), format!("after the {which} did not fit"));
     }
-    expect_eq!(subject.charge(&all([9, 50, 19])).await?, true, "all fit to the last unit");
+    expect_eq!(case.charge(&all([9, 50, 19])).await?, true, "all fit to the last unit");
     Ok(())
 }
 
-async fn a_counter_listed_twice_is_charged_twice(subject: &Subject) -> Result<(), Broken> {
+async fn a_counter_listed_twice_is_charged_twice(case: &Case) -> Result<(), Broken> {
     let key = key("ana", "jobs");
     let twice = |each| [charge(&key, each, 10), charge(&key, each, 10)];
-    expect_eq!(subject.charge(&twice(3)).await?, true, "twice three");
-    expect_eq!(subject.used(&key).await?, Some(6), "after twice three");
-    expect_eq!(subject.charge(&twice(3)).await?, false, "twice three again");
-    expect_eq!(subject.used(&key).await?, Some(6), "after the refusal");
+    expect_eq!(case.charge(&twice(3)).await?, true, "twice three");
+    expect_eq!(case.used(&key).await?, Some(6), "after twice three");
+    expect_eq!(case.charge(&twice(3)).await?, false, "twice three again");
+    expect_eq!(case.used(&key).await?, Some(6), "after the refusal");
     Ok(())
 }
 
-async fn counters_differ_by_every_part_of_their_key(subject: &Subject) -> Result<(), Broken> {
+async fn counters_differ_by_every_part_of_their_key(case: &Case) -> Result<(), Broken> {
     let one = key("ana", "jobs");
     let others = [
         key("anna", "jobs"),
@@ -319,118 +319,118 @@ async fn counters_differ_by_every_part_of_their_key(subject: &Subject) -> Result
         CounterKey { start_s: NOW_S + 1, ..one.clone() },
         CounterKey { start_s: -NOW_S, ..one.clone() },
     ];
-    expect_eq!(subject.charge(&[charge(&one, 5, 5)]).await?, true, "the first counter");
+    expect_eq!(case.charge(&[charge(&one, 5, 5)]).await?, true, "the first counter");
     for (number, other) in others.iter().enumerate() {
-        expect_eq!(subject.used(other).await?, Some(0), format!("counter {number} before"));
-        expect_eq!(subject.charge(&[charge(other, 5, 5)]).await?, true, format!("counter {number}"));
+        expect_eq!(case.used(other).await?, Some(0), format!("counter {number} before"));
+        expect_eq!(case.charge(&[charge(other, 5, 5)]).await?, true, format!("counter {number}"));
     }
-    expect_eq!(subject.used(&one).await?, Some(5), "the first counter after");
+    expect_eq!(case.used(&one).await?, Some(5), "the first counter after");
     Ok(())
 }
 
-async fn a_limit_lowered_below_usage_refuses_and_keeps_the_count(subject: &Subject) -> Result<(), Broken> {
+async fn a_limit_lowered_below_usage_refuses_and_keeps_the_count(case: &Case) -> Result<(), Broken> {
     let key = key("ana", "jobs");
-    expect_eq!(subject.charge(&[charge(&key, 50, 100)]).await?, true, "fifty of a hundred");
-    expect_eq!(subject.charge(&[charge(&key, 1, 10)]).await?, false, "one more of ten");
-    expect_eq!(subject.used(&key).await?, Some(50), "used");
+    expect_eq!(case.charge(&[charge(&key, 50, 100)]).await?, true, "fifty of a hundred");
+    expect_eq!(case.charge(&[charge(&key, 1, 10)]).await?, false, "one more of ten");
+    expect_eq!(case.used(&key).await?, Some(50), "used");
     Ok(())
 }
 
-async fn an_unlimited_counter_counts_up_to_the_largest_number(subject: &Subject) -> Result<(), Broken> {
+async fn an_unlimited_counter_counts_up_to_the_largest_number(case: &Case) -> Result<(), Broken> {
     let key = key("ana", "calls");
     let unlimited = |amount| Charge { key: key.clone(), amount, limit: Limit::Unlimited };
-    expect_eq!(subject.charge(&[unlimited(UNITS_MAX - 1)]).await?, true, "all but one");
-    expect_eq!(subject.charge(&[unlimited(2)]).await?, false, "two more");
-    expect_eq!(subject.charge(&[unlimited(1)]).await?, true, "one more");
-    expect_eq!(subject.used(&key).await?, Some(UNITS_MAX), "used");
+    expect_eq!(case.charge(&[unlimited(UNITS_MAX - 1)]).await?, true, "all but one");
+    expect_eq!(case.charge(&[unlimited(2)]).await?, false, "two more");
+    expect_eq!(case.charge(&[unlimited(1)]).await?, true, "one more");
+    expect_eq!(case.used(&key).await?, Some(UNITS_MAX), "used");
     Ok(())
 }
 
-async fn a_refund_gives_back_and_stops_at_zero(subject: &Subject) -> Result<(), Broken> {
+async fn a_refund_gives_back_and_stops_at_zero(case: &Case) -> Result<(), Broken> {
     let key = key("ana", "jobs");
     let refund = |amount| [Refund { key: key.clone(), amount }];
-    let after = subject.store.refund(subject.call(), &refund(5)).await?;
+    let after = case.store.refund(case.call(), &refund(5)).await?;
     expect_eq!(after, [Balance::of(0)], "of a counter that was never charged");
-    expect_eq!(subject.charge(&[charge(&key, 10, 10)]).await?, true, "all ten");
-    expect_eq!(subject.store.refund(subject.call(), &refund(4)).await?, [Balance::of(6)], "four of ten");
-    expect_eq!(subject.charge(&[charge(&key, 4, 10)]).await?, true, "the four again");
-    expect_eq!(subject.store.refund(subject.call(), &refund(UNITS_MAX)).await?, [Balance::of(0)], "too many");
-    expect_eq!(subject.used(&key).await?, Some(0), "used");
+    expect_eq!(case.charge(&[charge(&key, 10, 10)]).await?, true, "all ten");
+    expect_eq!(case.store.refund(case.call(), &refund(4)).await?, [Balance::of(6)], "four of ten");
+    expect_eq!(case.charge(&[charge(&key, 4, 10)]).await?, true, "the four again");
+    expect_eq!(case.store.refund(case.call(), &refund(UNITS_MAX)).await?, [Balance::of(0)], "too many");
+    expect_eq!(case.used(&key).await?, Some(0), "used");
     Ok(())
 }
 
-async fn balances_come_in_the_order_of_the_keys(subject: &Subject) -> Result<(), Broken> {
+async fn balances_come_in_the_order_of_the_keys(case: &Case) -> Result<(), Broken> {
     let keys = ["c", "a", "b", "a"].map(|name| key(name, "jobs"));
     for (name, amount) in [("a", 1), ("b", 2), ("c", 3)] {
-        expect_eq!(subject.charge(&[charge(&key(name, "jobs"), amount, 9)]).await?, true, name);
+        expect_eq!(case.charge(&[charge(&key(name, "jobs"), amount, 9)]).await?, true, name);
     }
-    let found = subject.store.balances(subject.call(), &keys).await?;
+    let found = case.store.balances(case.call(), &keys).await?;
     expect_eq!(found, [3, 1, 2, 1].map(Balance::of), "balances");
     Ok(())
 }
 
-async fn any_text_is_kept_as_it_is(subject: &Subject) -> Result<(), Broken> {
+async fn any_text_is_kept_as_it_is(case: &Case) -> Result<(), Broken> {
     let long = "x".repeat(256);
     let texts = ["'; DROP TABLE counter; --", "a\"b", "ação", "\u{1f600}", "a\0b", "a", "A", " a", "a ", "%", &long];
     for (number, text) in texts.iter().enumerate() {
         let amount = number as u64 + 1;
-        expect_eq!(subject.charge(&[charge(&key(text, "jobs"), amount, 99)]).await?, true, text);
+        expect_eq!(case.charge(&[charge(&key(text, "jobs"), amount, 99)]).await?, true, text);
         let written = Subscription::active(text, time(NOW_S));
-        subject.store.put_subscription(subject.call(), text, &written).await?;
+        case.store.put_subscription(case.call(), text, &written).await?;
     }
     for (number, text) in texts.iter().enumerate() {
-        expect_eq!(subject.used(&key(text, "jobs")).await?, Some(number as u64 + 1), text);
-        let read = subject.store.subscription(subject.call(), text).await?;
+        expect_eq!(case.used(&key(text, "jobs")).await?, Some(number as u64 + 1), text);
+        let read = case.store.subscription(case.call(), text).await?;
         expect_eq!(read.map(|subscription| subscription.plan).as_deref(), Some(*text), text);
     }
     Ok(())
 }
 
-async fn counters_of_old_short_periods_are_forgotten_and_recent_ones_kept(subject: &Subject) -> Result<(), Broken> {
+async fn counters_of_old_short_periods_are_forgotten_and_recent_ones_kept(case: &Case) -> Result<(), Broken> {
     let minute = |start_s| CounterKey { period: Period::Minute, start_s, ..key("ana", "jobs") };
     let month = |start_s| CounterKey { start_s, ..key("ana", "jobs") };
     let kept_s = Period::Minute.kept_for().map_or(0, |kept| kept.as_secs());
     let (old, edge, now) = (minute(NOW_S - kept_s - 60), minute(NOW_S - kept_s), minute(NOW_S));
     let others = [minute(NOW_S - 60), month(NOW_S - 10 * kept_s), CounterKey { subject: "bob".into(), ..old.clone() }];
     for key in [&old, &edge].into_iter().chain(&others) {
-        expect_eq!(subject.charge(&[charge(key, 1, 1)]).await?, true, format!("{key:?}"));
+        expect_eq!(case.charge(&[charge(key, 1, 1)]).await?, true, format!("{key:?}"));
     }
-    expect_eq!(subject.charge(&[charge(&now, 1, 1)]).await?, true, "the new counter");
-    expect_eq!(subject.used(&old).await?, Some(0), "the old counter");
+    expect_eq!(case.charge(&[charge(&now, 1, 1)]).await?, true, "the new counter");
+    expect_eq!(case.used(&old).await?, Some(0), "the old counter");
     for key in [&edge, &now].into_iter().chain(&others) {
-        expect_eq!(subject.used(key).await?, Some(1), format!("{key:?}"));
+        expect_eq!(case.used(key).await?, Some(1), format!("{key:?}"));
     }
     Ok(())
 }
 
-async fn concurrent_charges_grant_exactly_the_limit(subject: &Subject) -> Result<(), Broken> {
+async fn concurrent_charges_grant_exactly_the_limit(case: &Case) -> Result<(), Broken> {
     let key = key("ana", "jobs");
-    let granted = at_once(subject, |_| vec![charge(&key, 1, 100)])?;
+    let granted = at_once(case, |_| vec![charge(&key, 1, 100)])?;
     expect_eq!(granted, 100, "granted");
-    expect_eq!(subject.used(&key).await?, Some(100), "used");
+    expect_eq!(case.used(&key).await?, Some(100), "used");
     Ok(())
 }
 
-async fn concurrent_lists_of_charges_in_any_order_grant_exactly_the_limit(subject: &Subject) -> Result<(), Broken> {
+async fn concurrent_lists_of_charges_in_any_order_grant_exactly_the_limit(case: &Case) -> Result<(), Broken> {
     let keys = [key("ana", "jobs"), key("bob", "jobs"), key("team", "tokens")];
-    let granted = at_once(subject, |thread| {
+    let granted = at_once(case, |thread| {
         let mut charges: Vec<Charge> = keys.iter().map(|key| charge(key, 1, 100)).collect();
         charges.rotate_left(thread % 3);
         charges
     })?;
     expect_eq!(granted, 100, "granted");
     for key in &keys {
-        expect_eq!(subject.used(key).await?, Some(100), "used");
+        expect_eq!(case.used(key).await?, Some(100), "used");
     }
     Ok(())
 }
 
 /// Charges from eight threads, thirty times each, and counts the grants.
-fn at_once(subject: &Subject, charges: impl Fn(usize) -> Vec<Charge> + Sync) -> Result<u64, Broken> {
+fn at_once(case: &Case, charges: impl Fn(usize) -> Vec<Charge> + Sync) -> Result<u64, Broken> {
     let granted = AtomicU64::new(0);
     let hammer = |thread: usize| -> Result<(), StoreError> {
         for _ in 0..30 {
-            if block_on(subject.charge(&charges(thread)))? {
+            if block_on(case.charge(&charges(thread)))? {
                 granted.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -444,25 +444,25 @@ fn at_once(subject: &Subject, charges: impl Fn(usize) -> Vec<Charge> + Sync) -> 
     .map(|()| granted.load(Ordering::Relaxed))
 }
 
-async fn a_charge_whose_caller_goes_away_is_made_whole_or_not_at_all(subject: &Subject) -> Result<(), Broken> {
+async fn a_charge_whose_caller_goes_away_is_made_whole_or_not_at_all(case: &Case) -> Result<(), Broken> {
     let keys = [key("ana", "jobs"), key("team", "jobs")];
     let charges = keys.clone().map(|key| charge(&key, 3, 1_000_000));
     for _ in 0..20 {
-        let mut leaving = pin!(subject.store.charge(subject.call(), &charges));
+        let mut leaving = pin!(case.store.charge(case.call(), &charges));
         let _ = leaving.as_mut().poll(&mut Context::from_waker(Waker::noop()));
     }
     // A later charge of the same counters waits for whatever was under way.
-    expect_eq!(subject.charge(&charges).await?, true, "the charge after");
-    let found = subject.store.balances(subject.call(), &keys).await?;
+    expect_eq!(case.charge(&charges).await?, true, "the charge after");
+    let found = case.store.balances(case.call(), &keys).await?;
     let used: Vec<u64> = found.iter().map(|balance| balance.used).collect();
     expect_eq!(used.first() == used.last(), true, format!("both or neither of {used:?}"));
     expect_eq!(used.iter().all(|used| used % 3 == 0 && (3..=63).contains(used)), true, format!("{used:?}"));
     Ok(())
 }
 
-async fn empty_lists_are_answered(subject: &Subject) -> Result<(), Broken> {
-    expect_eq!(subject.store.charge(subject.call(), &[]).await?.granted, true, "no charges");
-    expect_eq!(subject.store.balances(subject.call(), &[]).await?, [], "no balances");
-    expect_eq!(subject.store.refund(subject.call(), &[]).await?, [], "no refunds");
+async fn empty_lists_are_answered(case: &Case) -> Result<(), Broken> {
+    expect_eq!(case.store.charge(case.call(), &[]).await?.granted, true, "no charges");
+    expect_eq!(case.store.balances(case.call(), &[]).await?, [], "no balances");
+    expect_eq!(case.store.refund(case.call(), &[]).await?, [], "no refunds");
     Ok(())
 }

@@ -67,9 +67,9 @@ pub enum StoreError {
         known: i64,
     },
 
-    /// A write failed in a way that leaves its outcome unknown, and the store has refused all work
-    /// since. Find the cause, then open the store again.
-    #[error("the store stopped after a failed write, open it again once the cause is found: {cause}")]
+    /// An earlier call met damage, or failed in a way that left its outcome unknown, and the store has
+    /// refused all work since. Nothing was done. Find the cause, then open the store again.
+    #[error("the store has stopped, open it again once the cause is mended: {cause}")]
     Stopped {
         /// The failure.
         cause: String,
@@ -91,7 +91,6 @@ impl StoreError {
     pub fn retry(&self) -> Retry {
         match self {
             Self::Busy { .. } | Self::Full { .. } => Retry::Safe,
-            Self::Stopped { .. } => Retry::OutcomeUnknown,
             Self::Failed { retry, .. } => *retry,
             _ => Retry::Never,
         }

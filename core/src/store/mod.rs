@@ -134,6 +134,8 @@ pub fn open(url: &str) -> Result<Arc<dyn Store>, Error> {
         "memory" if rest.is_empty() => Ok(Arc::new(MemoryStore::new())),
         #[cfg(feature = "sqlite")]
         "sqlite" => Ok(Arc::new(SqliteOptions::from_url(url)?.open()?)),
-        _ => Err(Error::argument("url", url, "`memory:` or `sqlite:` and the path of a file")),
+        #[cfg(not(feature = "sqlite"))]
+        "sqlite" => Err(Error::argument("url", format!("{url:?}"), "`memory:`, or the crate's feature `sqlite`")),
+        _ => Err(Error::argument("url", format!("{url:?}"), "`memory:` or `sqlite:` and the path of a file")),
     }
 }

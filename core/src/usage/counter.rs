@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::period::{Period, Window};
@@ -37,12 +36,6 @@ impl CounterKey {
     pub fn forget_before_s(&self) -> Option<i64> {
         self.period.kept_for().map(|kept| self.start_s.saturating_sub(kept.as_secs()))
     }
-
-    /// When the period began.
-    #[must_use]
-    pub fn start(&self) -> Timestamp {
-        Timestamp::from_second(self.start_s).unwrap_or(Timestamp::MIN)
-    }
 }
 
 /// What a counter holds.
@@ -64,7 +57,7 @@ impl Balance {
     /// unlimited the quota.
     #[must_use]
     pub fn fits(self, amount: u64, limit: Limit) -> bool {
-        let ceiling = limit.units().unwrap_or(UNITS_MAX);
+        let ceiling = limit.units().unwrap_or(UNITS_MAX).min(UNITS_MAX);
         self.used.checked_add(amount).is_some_and(|total| total <= ceiling)
     }
 

@@ -3,8 +3,9 @@
 use std::fmt::Write;
 
 use crate::page::escape;
-use crate::table::{micros, minute, number, percent};
+
 use crate::tally::{Counts, Tally};
+use crate::wording::{micros, minute, number, percent};
 
 /// The width of a chart across the page, and of one across half of it, in about the page's pixels.
 const WIDE: f64 = 1_100.0;
@@ -21,7 +22,9 @@ pub(crate) fn over_time(tally: &Tally, highest: u64) -> String {
     let step = (WIDE - LEFT) / real(count);
     let whole = tally.end.duration_since(tally.begin);
     let mut svg = open(WIDE, HEIGHT, "Requests over time, allowed and denied");
-    for part in [0, 1, 2] {
+    // The middle only where it is a whole number of requests.
+    let parts = if highest.is_multiple_of(2) { &[0, 1, 2][..] } else { &[0, 2] };
+    for &part in parts {
         let y = HEIGHT - BOTTOM - plot * real(part) / 2.0;
         let _ = write!(
             svg,

@@ -12,6 +12,11 @@ pub(crate) struct Deal {
 }
 
 impl Deal {
+    /// The plans that subjects are dealt to.
+    pub(crate) fn plans(&self) -> impl Iterator<Item = &str> {
+        self.shares.iter().map(|(plan, _)| plan.as_str())
+    }
+
     /// The plan of the n-th new subject, counted from 0.
     pub(crate) fn plan(&self, n: usize) -> Option<&str> {
         let all: usize = self.shares.iter().map(|(_, share)| share).sum();

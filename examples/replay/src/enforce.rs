@@ -30,8 +30,11 @@ impl Scene<'_> {
         let requests = &self.traffic.requests;
         let begin = requests.first().map_or(Timestamp::UNIX_EPOCH, |request| request.time);
         let clock = Arc::new(ManualClock::at(begin));
-        let name = plans.file_name().unwrap_or(plans.as_os_str()).to_string_lossy().into_owned();
+        let name = plans.display().to_string();
         let plans = Plans::read(plans)?;
+        for plan in self.traffic.plans().into_iter().chain(self.deal.into_iter().flat_map(Deal::plans)) {
+            plans.get(plan).with_context(|| name.clone())?;
+        }
         let default_plan = Arc::clone(&plans.default_plan().id);
         let quota = Quota::builder()
             .plans(plans)
@@ -44,11 +47,11 @@ impl Scene<'_> {
 
         let end = requests.last().map_or(begin, |request| request.time);
         let mut tally = Tally::new(name, &self.metrics, begin, end)?;
-        let mut plan_of: HashMap<Arc<str>, Option<Arc<str>>> = HashMap::new();
+        let mut seen: HashMap<Arc<str>, Seen> = HashMap::new();
         let progress = progress(requests.len());
         for request in progress.wrap_iter(requests.iter()) {
             clock.set_wall(request.time);
-            self.follow_plan(&quota, &default_plan, request, &mut plan_of)?;
+            self.follow_plan(&quota, &default_plan, request, &mut seen)?;
             let costs: Vec<(&str, u64)> = self
                 .metrics
                 .iter()
@@ -69,31 +72,38 @@ impl Scene<'_> {
     }
 
     /// Subscribes a subject to its plan when it is new, or when the traffic says that its plan changed.
+    /// Billing periods are counted from its first request.
     fn follow_plan(
         &self,
         quota: &Quota,
         default_plan: &Arc<str>,
         request: &Request,
-        plan_of: &mut HashMap<Arc<str>, Option<Arc<str>>>,
+        seen: &mut HashMap<Arc<str>, Seen>,
     ) -> Result<()> {
-        let new = plan_of.len();
-        let known = plan_of.get(&request.subject);
+        let dealt = || self.deal.and_then(|deal| deal.plan(seen.len())).map_or_else(|| default_plan.clone(), Arc::from);
+        let known = seen.get(&request.subject);
         let plan = match (&request.plan, known) {
-            (Some(plan), _) => Some(Arc::clone(plan)),
-            (None, Some(known)) => known.clone(),
-            (None, None) => self.deal.and_then(|deal| deal.plan(new)).map(Arc::from),
+            (Some(plan), _) => Arc::clone(plan),
+            (None, Some(known)) => Arc::clone(&known.plan),
+            (None, None) => dealt(),
         };
-        if known != Some(&plan) {
-            // A new subject is on the default plan by itself, and starts its trial with its first request.
-            if let Some(plan) = plan.as_ref().filter(|plan| known.is_some() || *plan != default_plan) {
-                let mut subscription = Subscription::active(plan, request.time);
-                subscription.anchor = Some(request.time);
-                quota.subscribe(&request.subject, subscription)?;
-            }
-            plan_of.insert(Arc::clone(&request.subject), plan);
+        // A new subject is on the default plan by itself, and starts its trial with its first request.
+        let before = known.map_or(default_plan, |known| &known.plan);
+        let first = known.map_or(request.time, |known| known.first);
+        if plan != *before {
+            let mut subscription = Subscription::active(&plan, request.time);
+            subscription.anchor = Some(first);
+            quota.subscribe(&request.subject, subscription)?;
         }
+        seen.insert(Arc::clone(&request.subject), Seen { plan, first });
         Ok(())
     }
+}
+
+/// A subject that has made a request: the plan it was last on, and when it came.
+struct Seen {
+    plan: Arc<str>,
+    first: Timestamp,
 }
 
 fn progress(requests: usize) -> ProgressBar {

@@ -10,9 +10,11 @@ mod chart;
 mod deal;
 mod enforce;
 mod page;
+mod rows;
 mod table;
 mod tally;
 mod traffic;
+mod wording;
 
 use std::path::PathBuf;
 

@@ -4,9 +4,10 @@ use std::fmt::Write;
 use std::path::Path;
 
 use crate::chart::{self, Bar};
-use crate::table::{comparison, headline, micros, minute, number, percent};
+use crate::rows::{self, Rows};
 use crate::tally::{Counts, Tally};
 use crate::traffic::Traffic;
+use crate::wording::{counted, headline, micros, number, percent};
 
 /// How many subjects are charted and how many first hits listed.
 const SUBJECTS: usize = 12;
@@ -46,18 +47,22 @@ footer { color:var(--soft); font-size:13px; padding:28px 24px 40px; }
 ";
 
 pub(crate) fn render(file: &Path, traffic: &Traffic, tallies: &[Tally]) -> String {
-    let headline = headline(file, traffic, tallies);
+    let headline = headline(file, traffic);
     let mut page = format!(
         "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n<title>{0}</title>\n<style>{STYLE}</style>\n<header><h1>What would these limits do?</h1><p class=\"lead\">{0}</p></header>\n<main>\n",
         escape(&headline)
     );
     if let [first, second] = tallies {
-        let _ = write!(page, "<h2>Side by side</h2><div class=\"card\">{}</div>", side_by_side(first, second));
+        let _ = write!(
+            page,
+            "<h2>Side by side</h2><div class=\"card\">{}</div>",
+            table(&rows::side_by_side(first, second))
+        );
     }
     // One scale for all, so that two plans files can be compared at a glance.
     let highest = tallies.iter().flat_map(|tally| &tally.stretches).map(|stretch| stretch.all()).max().unwrap_or(1);
     for tally in tallies {
-        section(&mut page, tally, highest);
+        section(&mut page, tally, traffic.subjects(), highest);
     }
     page.push_str(&skipped(traffic));
     page.push_str(
@@ -66,18 +71,14 @@ pub(crate) fn render(file: &Path, traffic: &Traffic, tallies: &[Tally]) -> Strin
     page
 }
 
-fn section(page: &mut String, tally: &Tally, highest: u64) {
+fn section(page: &mut String, tally: &Tally, subjects: u64, highest: u64) {
     let Counts { allowed, denied } = tally.counts;
     let _ = write!(page, "<h2>{}</h2><div class=\"tiles\">", escape(&tally.name));
     let tiles = [
         ("", number(tally.counts.all()), "requests decided".to_owned()),
         ("", number(allowed), "allowed".to_owned()),
         ("bad", number(denied), format!("denied, {}", percent(denied, tally.counts.all()))),
-        (
-            "",
-            number(tally.subjects_denied()),
-            format!("of {} subjects hit a limit", number(tally.subjects.len() as u64)),
-        ),
+        ("", number(tally.subjects_denied()), format!("of {} were denied something", counted(subjects, "subject"))),
         (
             "",
             micros(tally.latency_us(0.5)),
@@ -95,8 +96,8 @@ fn section(page: &mut String, tally: &Tally, highest: u64) {
     card(page, "By plan", &chart::bars("Requests by plan", &plan_bars(tally)));
     card(page, "Busiest subjects", &chart::bars("Requests of the busiest subjects", &subject_bars(tally)));
     page.push_str("</div><p></p>");
-    card(page, "Which limits denied", &limits(tally));
-    card(page, "Who hit which limit first", &first_hits(tally));
+    card(page, "Which limits denied", &table(&rows::by_limit(tally)));
+    card(page, "Who hit which limit first", &table(&rows::first_hits(tally, HITS)));
     card(page, "How long a decision took", &chart::latency(tally));
 }
 
@@ -105,93 +106,54 @@ fn card(page: &mut String, title: &str, content: &str) {
 }
 
 fn plan_bars(tally: &Tally) -> Vec<Bar> {
-    let bar = |(plan, of): (&std::sync::Arc<str>, &crate::tally::PlanTally)| Bar {
-        label: plan.to_string(),
+    let bar = |(plan, of): (&str, crate::tally::PlanTally)| Bar {
+        label: plan.to_owned(),
         counts: of.counts,
-        note: format!(
-            "{} denied, {} of {}",
-            percent(of.counts.denied, of.counts.all()),
-            number(of.subjects_denied),
-            number(of.subjects)
-        ),
+        note: format!("{}, {} denied", number(of.counts.all()), percent(of.counts.denied, of.counts.all())),
     };
-    tally.plans.iter().map(bar).collect()
+    tally.plans().into_iter().map(bar).collect()
 }
 
 fn subject_bars(tally: &Tally) -> Vec<Bar> {
-    let subjects = tally.busiest(SUBJECTS);
-    let bar = |(subject, of): (&str, &crate::tally::SubjectTally)| Bar {
+    let bar = |(subject, _, counts): (&str, &str, Counts)| Bar {
         label: subject.to_owned(),
-        counts: of.counts,
-        note: format!("{}, {} denied", number(of.counts.all()), number(of.counts.denied)),
+        counts,
+        note: format!("{}, {} denied", number(counts.all()), number(counts.denied)),
     };
-    subjects.into_iter().map(bar).collect()
-}
-
-fn limits(tally: &Tally) -> String {
-    if tally.limits.is_empty() {
-        return "<p class=\"none\">None: every request fits.</p>".to_owned();
-    }
-    let rows = tally.limits.iter().map(|((plan, limit), of)| {
-        vec![
-            plan.to_string(),
-            limit.clone(),
-            of.reason.to_owned(),
-            minute(of.first),
-            of.upgrade_to.as_deref().unwrap_or("-").to_owned(),
-            number(of.subjects),
-            number(of.denied),
-        ]
-    });
-    let header = ["Plan", "Limit", "Reason", "First at", "Would help", "Subjects", "Denied"];
-    table(&header, 5, rows)
-}
-
-fn first_hits(tally: &Tally) -> String {
-    let hits = tally.first_hits();
-    if hits.is_empty() {
-        return "<p class=\"none\">Nobody did.</p>".to_owned();
-    }
-    let rows = hits.iter().take(HITS).map(|hit| {
-        vec![minute(hit.at), hit.subject.to_owned(), hit.plan.to_owned(), hit.limit.to_owned(), number(hit.denied)]
-    });
-    let mut html = table(&["At", "Subject", "Plan", "Limit", "Denied in all"], 4, rows);
-    if let Some(more) = hits.len().checked_sub(HITS).filter(|more| *more > 0) {
-        let _ = write!(html, "<p class=\"none\">… and {} more.</p>", number(more as u64));
-    }
-    html
-}
-
-fn side_by_side(first: &Tally, second: &Tally) -> String {
-    let rows = comparison().into_iter().map(|(label, value)| vec![label.to_owned(), value(first), value(second)]);
-    table(&["", &first.name, &second.name], 1, rows)
+    tally.busiest(SUBJECTS).into_iter().map(bar).collect()
 }
 
 fn skipped(traffic: &Traffic) -> String {
     if traffic.bad_lines == 0 {
         return String::new();
     }
-    let rows = traffic.bad_lines_shown.iter().map(|bad| vec![number(bad.number), bad.why.clone()]);
-    let table = table(&["Line", "Why"], usize::MAX, rows);
+    let line = |bad: &crate::traffic::BadLine| format!("<li>line {}: {}</li>", number(bad.number), escape(&bad.why));
+    let shown: String = traffic.bad_lines_shown.iter().map(line).collect();
+    let more = if traffic.bad_lines > traffic.bad_lines_shown.len() as u64 { "<li>…</li>" } else { "" };
     format!(
-        "<h2>Lines that could not be read: {}</h2><section class=\"card\">{table}</section>",
+        "<h2>Lines that could not be read: {}</h2><section class=\"card\"><ul>{shown}{more}</ul></section>",
         number(traffic.bad_lines)
     )
 }
 
-/// A table whose columns from `numbers_from` on are numbers.
-fn table(header: &[&str], numbers_from: usize, rows: impl Iterator<Item = Vec<String>>) -> String {
+fn table(rows: &Rows) -> String {
+    if rows.rows.is_empty() {
+        return "<p class=\"none\">None.</p>".to_owned();
+    }
     let cell = |tag: &str, column: usize, text: &str| {
-        let class = if column >= numbers_from { " class=\"n\"" } else { "" };
+        let class = if column >= rows.numbers_from { " class=\"n\"" } else { "" };
         format!("<{tag}{class}>{}</{tag}>", escape(text))
     };
     let row = |tag: &str, cells: &[String]| {
         let cells: String = cells.iter().enumerate().map(|(column, text)| cell(tag, column, text)).collect();
         format!("<tr>{cells}</tr>")
     };
-    let header: Vec<String> = header.iter().map(|&text| text.to_owned()).collect();
-    let rows: String = rows.map(|cells| row("td", &cells)).collect();
-    format!("<table>{}{rows}</table>", row("th", &header))
+    let body: String = rows.rows.iter().map(|cells| row("td", cells)).collect();
+    let more = match rows.more {
+        0 => String::new(),
+        more => format!("<p class=\"none\">… and {} more.</p>", number(more as u64)),
+    };
+    format!("<table>{}{body}</table>{more}", row("th", &rows.header))
 }
 
 /// Text as it may stand in HTML: a subject's name can be anything.

@@ -1,13 +1,13 @@
 //! The tally: what came of every request, added up.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
 use hdrhistogram::Histogram;
 use jiff::Timestamp;
-use quotum::{Decision, Denial};
+use quotum::{Decision, Denial, Reason};
 
 use crate::traffic::Request;
 
@@ -16,22 +16,30 @@ const STRETCHES: usize = 72;
 
 /// What one plans file did to the traffic.
 pub(crate) struct Tally {
-    /// The plans file's name.
+    /// The plans file.
     pub(crate) name: String,
     pub(crate) begin: Timestamp,
     pub(crate) end: Timestamp,
     pub(crate) counts: Counts,
     /// Requests that cost nothing and were not asked about.
     pub(crate) free_of_charge: u64,
-    pub(crate) plans: BTreeMap<Arc<str>, PlanTally>,
-    /// By plan and limit.
-    pub(crate) limits: BTreeMap<(Arc<str>, String), LimitTally>,
+    pub(crate) limits: BTreeMap<Limit, LimitTally>,
     /// Units granted and units denied, by metric.
     pub(crate) units: Vec<(String, Counts)>,
-    pub(crate) subjects: HashMap<Arc<str>, SubjectTally>,
+    /// By subject and the plan that decided: a subject that changed its plan stands here twice.
+    pub(crate) subjects: BTreeMap<(Arc<str>, Arc<str>), SubjectTally>,
     pub(crate) stretches: Vec<Counts>,
     /// How long a decision took, in nanoseconds.
     pub(crate) latency_ns: Histogram<u64>,
+}
+
+/// A limit that denied.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Limit {
+    pub(crate) plan: Arc<str>,
+    /// As the plans file writes it, such as `searches 50/month`; empty where no quota denied.
+    pub(crate) text: String,
+    pub(crate) reason: Reason,
 }
 
 /// How many were allowed and how many denied.
@@ -60,19 +68,26 @@ pub(crate) struct PlanTally {
 }
 
 pub(crate) struct LimitTally {
-    pub(crate) reason: &'static str,
     pub(crate) denied: u64,
     pub(crate) subjects: u64,
     pub(crate) first: Timestamp,
-    /// The plan that was suggested most lately.
-    pub(crate) upgrade_to: Option<Arc<str>>,
+    /// How often each plan was suggested.
+    suggested: BTreeMap<Arc<str>, u64>,
 }
 
+impl LimitTally {
+    /// The plan that was suggested most often.
+    pub(crate) fn would_help(&self) -> &str {
+        let most = self.suggested.iter().max_by_key(|(_, times)| **times);
+        most.map_or("-", |(plan, _)| plan)
+    }
+}
+
+#[derive(Default)]
 pub(crate) struct SubjectTally {
-    pub(crate) plan: Arc<str>,
     pub(crate) counts: Counts,
     /// Each limit the subject has hit, when first, and how often.
-    pub(crate) hits: BTreeMap<String, (Timestamp, u64)>,
+    hits: BTreeMap<Limit, (Timestamp, u64)>,
 }
 
 impl Tally {
@@ -85,10 +100,9 @@ impl Tally {
             end,
             counts: Counts::default(),
             free_of_charge: 0,
-            plans: BTreeMap::new(),
             limits: BTreeMap::new(),
             units: metrics.iter().map(|&metric| (metric.to_owned(), Counts::default())).collect(),
-            subjects: HashMap::new(),
+            subjects: BTreeMap::new(),
             stretches: vec![Counts::default(); STRETCHES],
             latency_ns,
         })
@@ -111,30 +125,33 @@ impl Tally {
     }
 
     fn count_subject(&mut self, request: &Request, decision: &Decision) {
-        let plan = self.plans.entry(Arc::clone(&decision.plan)).or_default();
-        plan.counts.add(decision.allowed, 1);
-        let subject = self.subjects.entry(Arc::clone(&request.subject)).or_insert_with(|| {
-            plan.subjects += 1;
-            SubjectTally { plan: Arc::clone(&decision.plan), counts: Counts::default(), hits: BTreeMap::new() }
-        });
+        let key = (Arc::clone(&request.subject), Arc::clone(&decision.plan));
+        let subject = self.subjects.entry(key).or_default();
         subject.counts.add(decision.allowed, 1);
         let Some(denial) = &decision.denied else { return };
-        if subject.counts.denied == 1 {
-            plan.subjects_denied += 1;
-        }
-        let limit = limit_of(denial);
+        let limit = Limit { plan: Arc::clone(&decision.plan), text: text_of(denial), reason: denial.reason };
         let hit = subject.hits.entry(limit.clone()).or_insert((request.time, 0));
         hit.1 += 1;
-        let tally = self.limits.entry((Arc::clone(&decision.plan), limit)).or_insert_with(|| LimitTally {
-            reason: denial.reason.as_str(),
-            denied: 0,
-            subjects: 0,
-            first: request.time,
-            upgrade_to: None,
-        });
+        let new = || LimitTally { denied: 0, subjects: 0, first: request.time, suggested: BTreeMap::new() };
+        let tally = self.limits.entry(limit).or_insert_with(new);
         tally.denied += 1;
         tally.subjects += u64::from(hit.1 == 1);
-        tally.upgrade_to.clone_from(&denial.upgrade_to);
+        if let Some(plan) = &denial.upgrade_to {
+            *tally.suggested.entry(Arc::clone(plan)).or_default() += 1;
+        }
+    }
+
+    /// What each plan decided.
+    pub(crate) fn plans(&self) -> BTreeMap<&str, PlanTally> {
+        let mut plans: BTreeMap<&str, PlanTally> = BTreeMap::new();
+        for ((_, plan), subject) in &self.subjects {
+            let tally = plans.entry(plan).or_default();
+            tally.counts.add(true, subject.counts.allowed);
+            tally.counts.add(false, subject.counts.denied);
+            tally.subjects += 1;
+            tally.subjects_denied += u64::from(subject.counts.denied > 0);
+        }
+        plans
     }
 
     fn stretch_of(&self, time: Timestamp) -> usize {
@@ -144,29 +161,23 @@ impl Tally {
         usize::try_from(stretch).unwrap_or(0).min(STRETCHES - 1)
     }
 
-    /// The subjects that asked most, busiest first.
-    pub(crate) fn busiest(&self, count: usize) -> Vec<(&str, &SubjectTally)> {
-        let mut subjects: Vec<_> = self.subjects.iter().map(|(name, tally)| (&**name, tally)).collect();
-        subjects.sort_by(|a, b| b.1.counts.all().cmp(&a.1.counts.all()).then(a.0.cmp(b.0)));
+    /// The subjects that asked most, each with its plan, busiest first.
+    pub(crate) fn busiest(&self, count: usize) -> Vec<(&str, &str, Counts)> {
+        let mut subjects: Vec<_> =
+            self.subjects.iter().map(|((subject, plan), tally)| (&**subject, &**plan, tally.counts)).collect();
+        subjects.sort_by(|a, b| b.2.all().cmp(&a.2.all()).then(a.0.cmp(b.0)));
         subjects.truncate(count);
         subjects
     }
 
     /// Who hit which limit when, in the order of time.
     pub(crate) fn first_hits(&self) -> Vec<FirstHit<'_>> {
-        let mut hits: Vec<FirstHit<'_>> = self
-            .subjects
-            .iter()
-            .flat_map(|(subject, tally)| {
-                tally.hits.iter().map(move |(limit, (at, denied))| FirstHit {
-                    at: *at,
-                    subject,
-                    plan: &tally.plan,
-                    limit,
-                    denied: *denied,
-                })
-            })
-            .collect();
+        let mut hits = Vec::new();
+        for ((subject, _), tally) in &self.subjects {
+            for (limit, (at, denied)) in &tally.hits {
+                hits.push(FirstHit { at: *at, subject, limit, denied: *denied });
+            }
+        }
         hits.sort_by(|a, b| a.at.cmp(&b.at).then(a.subject.cmp(b.subject)));
         hits
     }
@@ -176,8 +187,10 @@ impl Tally {
         Duration::from_nanos(self.latency_ns.value_at_quantile(quantile)).as_secs_f64() * 1e6
     }
 
+    /// How many subjects were denied at least once, on whichever plan.
     pub(crate) fn subjects_denied(&self) -> u64 {
-        self.plans.values().map(|plan| plan.subjects_denied).sum()
+        let denied = self.subjects.iter().filter(|(_, tally)| tally.counts.denied > 0);
+        denied.map(|((subject, _), _)| subject).collect::<BTreeSet<_>>().len() as u64
     }
 }
 
@@ -185,16 +198,16 @@ impl Tally {
 pub(crate) struct FirstHit<'t> {
     pub(crate) at: Timestamp,
     pub(crate) subject: &'t str,
-    pub(crate) plan: &'t str,
-    pub(crate) limit: &'t str,
+    pub(crate) limit: &'t Limit,
     /// How often it was denied by that limit in all.
     pub(crate) denied: u64,
 }
 
-/// The limit that denied, as the plans file writes it; another reason by its name.
-fn limit_of(denial: &Denial) -> String {
+/// The limit that denied, as the plans file writes it; of a metric that the plan does not name, that.
+fn text_of(denial: &Denial) -> String {
     match (&denial.metric, denial.limit, denial.period) {
+        (Some(metric), Some(0), _) => format!("{metric} not in the plan"),
         (Some(metric), Some(limit), Some(period)) => format!("{metric} {limit}/{period}"),
-        _ => denial.reason.as_str().to_owned(),
+        _ => String::new(),
     }
 }

@@ -1,6 +1,6 @@
 //! `replay` as a person runs it: its counts against a computation of a few lines, and its refusals.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, missing_docs)]
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -138,6 +138,67 @@ fn two_plans_files_stand_side_by_side_and_the_page_needs_nothing_else() {
     for outside in ["http:", "https:", "<script", "src=", "href=", "@import", "url("] {
         assert!(!page.contains(outside), "{outside}");
     }
+}
+
+/// The words of a table's row that begins with these words.
+fn row<'t>(report: &'t str, begin: &[&str]) -> Vec<&'t str> {
+    let rows = report.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    rows.into_iter().find(|words| words.starts_with(begin)).unwrap_or_else(|| panic!("no row {begin:?} in\n{report}"))
+}
+
+#[test]
+fn a_subject_that_changes_its_plan_is_counted_under_each() {
+    let plans = r#"
+default_plan = "trial"
+[plans.trial]
+trial_days = 2
+quotas = { jobs = "2/day" }
+[plans.basic]
+rank = 1
+quotas = { jobs = "2/billing_month" }
+[plans.pro]
+rank = 2
+quotas = { jobs = "100/billing_month" }
+"#;
+    let mut rows = "time,user,tier\n".to_owned();
+    let mut day = |day: u32, user: &str, tier: &str, times: u32| {
+        for minute in 0..times {
+            rows.push_str(&format!("2026-03-{day:02} 10:{minute:02}:00,{user},{tier}\n"));
+        }
+    };
+    day(1, "ana", "trial", 3); // two pass
+    day(2, "ana", "", 1); // passes: still on trial
+    day(4, "ana", "", 5); // the trial is over
+    day(5, "ana", "basic", 3); // two pass
+    day(6, "ana", "pro", 4); // all pass
+    day(7, "ana", "basic", 2); // the same billing month: none passes
+    day(7, "bob", "pro", 1);
+    let files = [("plans.toml", plans), ("t.csv", &rows)];
+    let (_folder, output) =
+        replay(&files, &["--plans", "plans.toml", "--subject", "user", "--plan", "tier", "--cost", "jobs=1", "t.csv"]);
+    let report = text(&output);
+    assert!(report.contains("10 allowed, 9 denied"), "{report}");
+    assert!(report.contains("1 of 2 subjects were denied something"), "{report}");
+    assert_eq!(row(&report, &["trial"]), ["trial", "1", "1", "9", "3", "6", "66.7", "%"]);
+    assert_eq!(row(&report, &["basic"]), ["basic", "1", "1", "5", "2", "3", "60.0", "%"]);
+    assert_eq!(row(&report, &["pro"]), ["pro", "2", "0", "5", "5", "0", "0.0", "%"]);
+    let limit = row(&report, &["basic", "jobs", "2/billing_month"]);
+    assert_eq!(limit[3..], ["quota_exhausted", "2026-03-05", "10:02", "pro", "1", "3"]);
+    let trial = row(&report, &["trial", "trial_expired"]);
+    assert_eq!(trial[2..], ["2026-03-04", "10:00", "basic", "1", "5"]);
+    assert_eq!(row(&report, &["2026-03-01", "10:02"])[2..], ["ana", "trial", "jobs", "2/day", "1"]);
+}
+
+/// One line that the engine would refuse is a line that cannot be read, like any other.
+#[test]
+fn lines_that_no_engine_takes_are_skipped() {
+    let rows = format!("time,subject,n\n1,ana,3\n2,{},3\n3,ana,9007199254740992\n4,ana,-1\n5,ana,0\n", "x".repeat(257));
+    let files = [("plans.toml", PLANS), ("t.csv", &rows)];
+    let (_folder, output) = replay(&files, &["--plans", "plans.toml", "--cost", "searches=n", "t.csv"]);
+    let report = text(&output);
+    assert!(report.contains("2 requests of 1 subject") && report.contains("3 lines could not be read"), "{report}");
+    assert!(report.contains("line 3 was skipped: the subject has 257 bytes, expected 256 at the most"), "{report}");
+    assert!(report.contains("1 allowed, 0 denied") && report.contains("1 request cost nothing"), "{report}");
 }
 
 #[test]

@@ -130,7 +130,7 @@ impl Shared {
         let mut jobs: Vec<Box<dyn Job>> = {
             let mut state = self.state.lock();
             let count = state.queue.len().min(BATCH_MAX);
-            state.queue.drain(..count).collect()
+            state.queue.drain(..count).filter(|job| !job.is_abandoned()).collect()
         };
         let outcome = self.session.lock().run(&mut jobs);
         for job in jobs {
@@ -187,6 +187,9 @@ pub(super) trait Job: Send {
 
     /// Tells the caller to lead; false where it cannot.
     fn promote(&self) -> bool;
+
+    /// Whether the caller has gone away: its work is then not begun.
+    fn is_abandoned(&self) -> bool;
 }
 
 struct Task<T, F> {
@@ -219,6 +222,10 @@ where
 
     fn promote(&self) -> bool {
         self.wait == Wait::Block && self.ticket.promote()
+    }
+
+    fn is_abandoned(&self) -> bool {
+        matches!(*self.ticket.progress.lock(), Progress::Gone)
     }
 }
 
@@ -301,7 +308,8 @@ impl<T> Future for Pending<'_, T> {
 }
 
 impl<T> Drop for Pending<'_, T> {
-    /// A caller that goes away leaves its work in the queue, and must not take the lead with it.
+    /// A caller that goes away leaves its work in the queue, to be passed over unless it has begun, and
+    /// must not take the lead with it.
     fn drop(&mut self) {
         let last = std::mem::replace(&mut *self.ticket.progress.lock(), Progress::Gone);
         if matches!(last, Progress::Leading) {

@@ -1,6 +1,6 @@
 //! How an SQLite store is opened.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
@@ -66,7 +66,7 @@ impl SqliteOptions {
         let refuse = || {
             Error::argument(
                 "url",
-                url,
+                format!("{url:?}"),
                 "`sqlite:` and the path of a file, with ?synchronous=full or normal and &busy_timeout_ms= if wanted",
             )
         };
@@ -96,7 +96,8 @@ impl SqliteOptions {
         self
     }
 
-    /// How long to wait for a file that other processes keep busy; 5 seconds by default.
+    /// How long to wait for a file that other processes keep busy; 5 seconds by default. A caller that
+    /// comes while another waits may wait for that one's time and its own.
     pub fn busy_timeout(mut self, timeout: Duration) -> Self {
         self.busy_timeout = timeout;
         self
@@ -145,6 +146,9 @@ impl SqliteOptions {
             Durability::Normal => "NORMAL",
         };
         patience.until_free(|| connection.pragma_update(None, "synchronous", synchronous))?;
+        // Where a plain sync does not reach the disk (macOS), the one that does.
+        let full = self.durability == Durability::Full;
+        patience.until_free(|| connection.pragma_update(None, "fullfsync", full))?;
         Ok(Session::new(connection, Access::Write, patience))
     }
 
@@ -181,11 +185,5 @@ impl SqliteOptions {
                 self.path.display()
             )),
         ))
-    }
-
-    /// Where the file is.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
     }
 }

@@ -28,7 +28,7 @@ pub(super) struct Session {
     connection: Connection,
     access: Access,
     patience: Patience,
-    /// Why no more work is done, once a write has failed in a way that leaves its outcome unknown.
+    /// Why no more work is done, once there was damage or a failure that left its outcome unknown.
     stopped: Option<String>,
 }
 
@@ -42,15 +42,18 @@ impl Session {
         if let Some(cause) = &self.stopped {
             return Err(StoreError::Stopped { cause: cause.clone() });
         }
-        let outcome = self.transact(jobs);
-        match outcome {
-            Err(StoreError::Damaged { detail, .. } | StoreError::Failed { detail, retry: Retry::OutcomeUnknown }) => {
-                tracing::error!(target: "quotum", %detail, "a write failed: the store has stopped");
-                self.stopped = Some(detail.clone());
-                Err(StoreError::Stopped { cause: detail })
-            }
-            outcome => outcome,
+        let outcome = self.transact(jobs).map_err(|error| match (self.access, error) {
+            // What failed to be read changed nothing.
+            (Access::Read, StoreError::Failed { detail, .. }) => StoreError::Failed { detail, retry: Retry::Safe },
+            (_, error) => error,
+        });
+        if let Err(error @ (StoreError::Damaged { .. } | StoreError::Failed { retry: Retry::OutcomeUnknown, .. })) =
+            &outcome
+        {
+            tracing::error!(target: "quotum", %error, "the store has stopped");
+            self.stopped = Some(error.to_string());
         }
+        outcome
     }
 
     fn transact(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), StoreError> {

@@ -1,7 +1,7 @@
 //! Makes traffic for a demonstration: three weeks of a tender search engine, as CSV.
 //!
 //! The same in every run. Some subjects search now and then, a few all day; searches come in working
-//! hours, and one in six exports what it found. One subject in eight pays more after the first week.
+//! hours, and one in six exports what it found. A few of the free ones pay after the first week.
 
 #![allow(clippy::print_stdout)]
 

@@ -6,9 +6,14 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 
+use quotum::UNITS_MAX;
+
 use super::log::FIELDS;
 use super::record::Record;
 use super::{Format, Request, time};
+
+/// The longest subject that the engine takes, in bytes.
+const SUBJECT_BYTES_MAX: usize = 256;
 
 #[derive(Debug)]
 pub(crate) struct Mapping {
@@ -91,7 +96,10 @@ impl Mapping {
             Subject::Field(name) => field(record, name)?,
             Subject::Dealt(count) => Cow::Owned(format!("subject-{}", so_far % count)),
         };
-        let plan = self.plan.as_ref().map(|name| field(record, name)).transpose()?;
+        if subject.len() > SUBJECT_BYTES_MAX {
+            bail!("the subject has {} bytes, expected {SUBJECT_BYTES_MAX} at the most", subject.len());
+        }
+        let plan = self.plan.as_ref().and_then(|name| record.field(name)).filter(|plan| !plan.is_empty());
         Ok(Request {
             time: time::parse(&field(record, &self.time)?)?,
             subject: once(names, &subject),
@@ -138,7 +146,10 @@ impl Cost {
                     text.trim().parse().with_context(expected)?
                 }
             };
-            amount = amount.checked_add(units).context("the units do not fit into 64 bits")?;
+            amount = amount.saturating_add(units);
+        }
+        if amount > UNITS_MAX {
+            bail!("{}: found {amount} units, expected {UNITS_MAX} at the most", self.metric);
         }
         Ok(amount)
     }

@@ -5,7 +5,7 @@ mod mapping;
 mod record;
 mod time;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -60,6 +60,8 @@ pub(crate) struct BadLine {
 pub(crate) struct Traffic {
     /// By time; requests of the same instant in the order of the file.
     pub(crate) requests: Vec<Request>,
+    /// How many subjects there are.
+    subjects: u64,
     /// How many lines could not be read.
     pub(crate) bad_lines: u64,
     /// The first of them.
@@ -70,6 +72,16 @@ pub(crate) struct Traffic {
 const BAD_LINES_SHOWN: usize = 5;
 
 impl Traffic {
+    /// How many subjects made these requests.
+    pub(crate) fn subjects(&self) -> u64 {
+        self.subjects
+    }
+
+    /// The plans that the traffic names.
+    pub(crate) fn plans(&self) -> BTreeSet<&str> {
+        self.requests.iter().filter_map(|request| request.plan.as_deref()).collect()
+    }
+
     pub(crate) fn read(path: &Path, format: Format, mapping: &Mapping, malformed: Malformed) -> Result<Self> {
         let name = path.display();
         let file = File::open(path).with_context(|| format!("{name} cannot be opened"))?;
@@ -86,6 +98,7 @@ impl Traffic {
             let why = first.map(|bad| format!(": line {}: {}", bad.number, bad.why)).unwrap_or_default();
             bail!("{name}: no request could be read as {format:?}{why}; name another --format or mapping");
         }
+        traffic.subjects = traffic.requests.iter().map(|request| &request.subject).collect::<HashSet<_>>().len() as u64;
         traffic.requests.sort_by_key(|request| request.time);
         Ok(traffic)
     }
