@@ -31,10 +31,6 @@ enum Spread {
     Hot,
 }
 
-fn subjects() -> Vec<String> {
-    (0..SUBJECTS).map(|number| format!("user:{number}")).collect()
-}
-
 /// The subject of a caller's n-th charge: uniform, and the same in every run.
 fn pick(spread: Spread, caller: usize, n: usize) -> usize {
     match spread {
@@ -85,62 +81,47 @@ fn raw_charge(connection: &Connection, subject: &str) -> bool {
     upsert.execute((subject, "calls", "month", 1_772_323_200, 1, (1_i64 << 53) - 1)).unwrap() == 1
 }
 
-fn memory(criterion: &mut Criterion) {
-    let subjects = subjects();
-    let quota = engine(Arc::new(MemoryStore::new()));
-    let map: DashMap<String, AtomicU64> = subjects.iter().map(|name| (name.clone(), AtomicU64::new(0))).collect();
+/// Measures Quotum and its peer in turn, over many counters and over one, with one caller and with many.
+fn compare(criterion: &mut Criterion, store: &str, quota: &Quota, peer: impl Fn(&str) -> bool + Sync) {
+    let subjects: Vec<String> = (0..SUBJECTS).map(|number| format!("user:{number}")).collect();
+    let subject = |spread, caller, n| subjects[pick(spread, caller, n) % SUBJECTS].as_str();
     for (spread, counters) in [(Spread::Subjects, "10k"), (Spread::Hot, "hot")] {
         for callers in [1, CALLERS] {
-            let mut group = criterion.benchmark_group(format!("memory/{counters}/{callers}"));
+            let mut group = criterion.benchmark_group(format!("{store}/{counters}/{callers}"));
             group.bench_function("quotum", |bencher| {
                 bencher.iter_custom(|iterations| {
                     time(callers, iterations, |caller, n| {
-                        let subject = &subjects[pick(spread, caller, n) % SUBJECTS];
-                        quota.consume(subject, &[("calls", 1)]).unwrap().allowed
+                        quota.consume(subject(spread, caller, n), &[("calls", 1)]).unwrap().allowed
                     })
                 });
             });
             group.bench_function("peer", |bencher| {
-                bencher.iter_custom(|iterations| {
-                    time(callers, iterations, |caller, n| {
-                        let subject = &subjects[pick(spread, caller, n) % SUBJECTS];
-                        let counter = map.get(subject).unwrap();
-                        counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| used.checked_add(1)).is_ok()
-                    })
-                });
+                bencher
+                    .iter_custom(|iterations| time(callers, iterations, |caller, n| peer(subject(spread, caller, n))));
             });
         }
     }
 }
 
+fn memory(criterion: &mut Criterion) {
+    let map: DashMap<String, AtomicU64> =
+        (0..SUBJECTS).map(|number| (format!("user:{number}"), AtomicU64::new(0))).collect();
+    let bounded_add = |subject: &str| {
+        let add = |used: u64| used.checked_add(1);
+        map.get(subject).unwrap().fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).is_ok()
+    };
+    compare(criterion, "memory", &engine(Arc::new(MemoryStore::new())), bounded_add);
+}
+
 fn sqlite(criterion: &mut Criterion) {
-    let subjects = subjects();
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     for (durability, synchronous) in [(Durability::Full, "FULL"), (Durability::Normal, "NORMAL")] {
         let path = |name: &str| folder.path().join(format!("{name}-{synchronous}.db"));
         let quota = engine(Arc::new(SqliteOptions::at(path("quotum")).durability(durability).open().unwrap()));
         let raw = Mutex::new(raw(&path("raw"), synchronous));
-        for (spread, counters) in [(Spread::Subjects, "10k"), (Spread::Hot, "hot")] {
-            for callers in [1, CALLERS] {
-                let mut group = criterion.benchmark_group(format!("sqlite-{synchronous}/{counters}/{callers}"));
-                group.bench_function("quotum", |bencher| {
-                    bencher.iter_custom(|iterations| {
-                        time(callers, iterations, |caller, n| {
-                            let subject = &subjects[pick(spread, caller, n) % SUBJECTS];
-                            quota.consume(subject, &[("calls", 1)]).unwrap().allowed
-                        })
-                    });
-                });
-                group.bench_function("peer", |bencher| {
-                    bencher.iter_custom(|iterations| {
-                        time(callers, iterations, |caller, n| {
-                            let subject = &subjects[pick(spread, caller, n) % SUBJECTS];
-                            raw_charge(&raw.lock().unwrap(), subject)
-                        })
-                    });
-                });
-            }
-        }
+        compare(criterion, &format!("sqlite-{synchronous}"), &quota, |subject| {
+            raw_charge(&raw.lock().unwrap(), subject)
+        });
     }
 }
 

@@ -1,6 +1,6 @@
 // The built addon, called as a backend would.
 import assert from 'node:assert/strict'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, test } from 'node:test'
@@ -39,6 +39,12 @@ test('the limit passes and no more', async () => {
 test('concurrent calls share the limit', async () => {
   const decisions = await Promise.all(Array.from({ length: 300 }, () => quota.consume('user-7', { tokens: 1 })))
   assert.equal(decisions.filter(decision => decision.allowed).length, 100)
+})
+
+test('one version covers the crate, the wheel and the addon', () => {
+  const read = path => readFileSync(new URL(path, import.meta.url), 'utf8')
+  const [, workspace] = /^version = "(.*)"$/m.exec(read('../../Cargo.toml'))
+  assert.equal(JSON.parse(read('../package.json')).version, workspace)
 })
 
 test('mistakes are errors that name them', async () => {

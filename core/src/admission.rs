@@ -14,8 +14,9 @@ use crate::error::{Error, Kind};
 use crate::plan::catalog::Catalog;
 use crate::plan::{FeatureValue, Plan, Plans, QuotaLimit, UNITS_MAX, upgrade};
 use crate::record::{Changes, Fetched, Record, Records};
+use crate::standing::Standing;
 use crate::store::{Balance, Call, Charge, Charged, CounterKey, Refund, Store, Wait, charge_all};
-use crate::subscription::{Standing, Subscription};
+use crate::subscription::Subscription;
 use crate::usage::period::{Period, Window};
 
 /// The longest id of a subject, in bytes.

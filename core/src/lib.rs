@@ -25,6 +25,7 @@ mod flight;
 mod plan;
 mod quota;
 mod record;
+mod standing;
 pub mod store;
 mod subscription;
 mod usage;

@@ -16,8 +16,9 @@ use parking_lot::{Mutex, RwLock};
 use crate::error::Error;
 use crate::flight::Flight;
 use crate::plan::Plans;
+use crate::standing::Standing;
 use crate::store::StoreError;
-use crate::subscription::{Standing, Subscription};
+use crate::subscription::Subscription;
 
 /// How many parts the records are split into, so that two subjects seldom wait for one lock.
 const SHARDS: usize = 64;

@@ -5,7 +5,7 @@
 use jsonc_parser::ast;
 use toml::de::{DeTable, DeValue};
 
-use super::file::Problem;
+use super::error::Problem;
 
 /// A value and the line it stands on, counted from 1.
 #[derive(Debug)]

@@ -2,6 +2,7 @@
 
 pub(crate) mod catalog;
 mod document;
+mod error;
 mod file;
 mod limit;
 #[expect(clippy::module_inception, reason = "the type Plan lives in the file that bears its name")]
@@ -10,6 +11,6 @@ mod schema;
 pub(crate) mod upgrade;
 
 pub use catalog::{CatalogStatus, PlansOrigin};
-pub use file::{PlansError, Problem};
+pub use error::{PlansError, Problem};
 pub use limit::{InvalidLimit, Limit, QuotaLimit, RateLimit, UNITS_MAX};
 pub use plan::{FeatureValue, Plan, Plans, Price, WhenLapsed};

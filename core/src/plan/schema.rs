@@ -9,7 +9,7 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 
 use super::document::{Entry, Node, Value};
-use super::file::Problem;
+use super::error::Problem;
 use super::limit::{InvalidLimit, QuotaLimit, RateLimit, UNITS_MAX};
 use super::plan::{FeatureValue, Plan, Plans, Price, WhenLapsed};
 

@@ -8,9 +8,24 @@ use std::collections::hash_map::Entry;
 
 use rusqlite::{Connection, OptionalExtension};
 
-use super::session::failure;
+use super::failure::failure;
 use crate::plan::UNITS_MAX;
 use crate::store::{Balance, Charge, Charged, CounterKey, Refund, StoreError, charge_all};
+
+/// Work in a batch.
+pub(super) trait Job: Send {
+    /// Does the work, inside the batch's transaction.
+    fn run(&mut self, batch: &mut Batch<'_>) -> Result<(), StoreError>;
+
+    /// Tells the caller what came of it, once the batch has been committed or undone.
+    fn finish(self: Box<Self>, outcome: &Result<(), StoreError>);
+
+    /// Tells the caller to lead; false where it cannot.
+    fn promote(&self) -> bool;
+
+    /// Whether the caller has gone away: its work is then not begun.
+    fn is_abandoned(&self) -> bool;
+}
 
 pub(super) struct Batch<'c> {
     pub(super) connection: &'c Connection,

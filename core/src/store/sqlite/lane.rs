@@ -18,7 +18,7 @@ use std::thread::JoinHandle;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::batch::Batch;
+use super::batch::{Batch, Job};
 use super::session::Session;
 use crate::error::Retry;
 use crate::store::{StoreError, Wait};
@@ -132,11 +132,20 @@ impl Shared {
             let count = state.queue.len().min(BATCH_MAX);
             state.queue.drain(..count).filter(|job| !job.is_abandoned()).collect()
         };
-        let outcome = self.session.lock().run(&mut jobs);
+        let (outcome, has_stopped) = {
+            let mut session = self.session.lock();
+            let had_stopped = session.has_stopped();
+            let outcome = session.run(&mut jobs);
+            (outcome, session.has_stopped() && !had_stopped)
+        };
         for job in jobs {
             job.finish(&outcome);
         }
         drop(lead);
+        // Last, because whoever listens may ask this very store.
+        if let (Err(error), true) = (outcome, has_stopped) {
+            tracing::error!(target: "quotum", %error, "the store has stopped");
+        }
     }
 
     fn hand_on(&self) {
@@ -175,21 +184,6 @@ impl Drop for Lead<'_> {
     fn drop(&mut self) {
         self.shared.hand_on();
     }
-}
-
-/// Work in a batch.
-pub(super) trait Job: Send {
-    /// Does the work, inside the batch's transaction.
-    fn run(&mut self, batch: &mut Batch<'_>) -> Result<(), StoreError>;
-
-    /// Tells the caller what came of it, once the batch has been committed or undone.
-    fn finish(self: Box<Self>, outcome: &Result<(), StoreError>);
-
-    /// Tells the caller to lead; false where it cannot.
-    fn promote(&self) -> bool;
-
-    /// Whether the caller has gone away: its work is then not begun.
-    fn is_abandoned(&self) -> bool;
 }
 
 struct Task<T, F> {

@@ -4,6 +4,7 @@
 //! [`batch`]). What the file looks like is in [`schema`], how it is opened in [`options`].
 
 mod batch;
+mod failure;
 mod lane;
 mod options;
 mod schema;
@@ -12,9 +13,10 @@ mod session;
 use jiff::Timestamp;
 use rusqlite::OptionalExtension;
 
+use self::failure::failure;
 use self::lane::Lane;
 pub use self::options::{Durability, SqliteOptions};
-use self::session::{Session, failure};
+use self::session::Session;
 use super::{Balance, Call, Charge, Charged, CounterKey, Refund, Store, StoreError, StoreFuture, StoredPlans};
 use crate::plan::Plans;
 use crate::subscription::Subscription;

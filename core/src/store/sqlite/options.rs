@@ -6,8 +6,9 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 
 use super::SqliteStore;
+use super::failure::failure;
 use super::schema;
-use super::session::{Access, Patience, Session, failure};
+use super::session::{Access, Patience, Session};
 use crate::error::Error;
 use crate::store::StoreError;
 

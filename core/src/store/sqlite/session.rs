@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::Connection;
 
-use super::batch::Batch;
-use super::lane::Job;
+use super::batch::{Batch, Job};
+use super::failure::{failure, is_busy};
 use crate::error::Retry;
 use crate::store::StoreError;
 
@@ -37,6 +37,11 @@ impl Session {
         Self { connection, access, patience, stopped: None }
     }
 
+    /// Whether no more work is done.
+    pub(super) fn has_stopped(&self) -> bool {
+        self.stopped.is_some()
+    }
+
     /// Does all jobs in one transaction, or none of them.
     pub(super) fn run(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), StoreError> {
         if let Some(cause) = &self.stopped {
@@ -50,7 +55,6 @@ impl Session {
         if let Err(error @ (StoreError::Damaged { .. } | StoreError::Failed { retry: Retry::OutcomeUnknown, .. })) =
             &outcome
         {
-            tracing::error!(target: "quotum", %error, "the store has stopped");
             self.stopped = Some(error.to_string());
         }
         outcome
@@ -81,10 +85,9 @@ struct Undo<'c> {
 
 impl Drop for Undo<'_> {
     fn drop(&mut self) {
-        if !self.connection.is_autocommit()
-            && let Err(error) = self.connection.execute_batch("ROLLBACK")
-        {
-            tracing::error!(target: "quotum", %error, "a transaction could not be undone");
+        if !self.connection.is_autocommit() {
+            // Where this fails too, the next transaction cannot begin, and says why.
+            let _failed = self.connection.execute_batch("ROLLBACK");
         }
     }
 }
@@ -149,26 +152,6 @@ impl Patience {
         let waited_us = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
         let longest_us = (TURN_US_MAX / (1 + waited_us / EAGER_AFTER_US)).max(TURN_US_MIN);
         Duration::from_micros(TURN_US_MIN + self.random % longest_us)
-    }
-}
-
-fn is_busy(error: &rusqlite::Error) -> bool {
-    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
-}
-
-/// What a failure of SQLite means for the caller.
-pub(super) fn failure(error: rusqlite::Error) -> StoreError {
-    let detail = error.to_string();
-    match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Busy { waited: Duration::ZERO },
-        Some(ErrorCode::DiskFull) => StoreError::Full { detail },
-        Some(ErrorCode::ReadOnly) => StoreError::ReadOnly { detail },
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-            StoreError::Damaged { name: "the database".to_owned(), detail }
-        }
-        // A write or a sync that failed may have reached the disk or not.
-        Some(ErrorCode::SystemIoFailure) => StoreError::Failed { detail, retry: Retry::OutcomeUnknown },
-        _ => StoreError::Failed { detail, retry: Retry::Never },
     }
 }
 

@@ -1,0 +1,134 @@
+//! Standing: what a subscription amounts to at a moment. The plan in force, or why nothing is granted.
+//!
+//! Pure: takes the time as an argument and asks no store.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use crate::decision::Reason;
+use crate::error::Error;
+use crate::plan::{Plan, Plans, WhenLapsed};
+use crate::subscription::{Overrides, Status, Subscription, after_days, zone_named};
+
+/// What a subscription amounts to at a moment: the plan in force, or why there is none.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Standing {
+    /// The plan in force, with the subject's overrides; of a lapsed subject, the plan it had.
+    pub(crate) plan: Arc<Plan>,
+    /// Why nothing is granted, and since when.
+    pub(crate) refused: Option<(Reason, Timestamp)>,
+    /// The subscription's state; `None` for a subject without one.
+    pub(crate) status: Option<Status>,
+    /// When the trial ends or ended.
+    pub(crate) trial_ends_at: Option<Timestamp>,
+    /// When what was paid for ends or ended.
+    pub(crate) expires_at: Option<Timestamp>,
+    /// Where its calendar periods begin.
+    pub(crate) zone: TimeZone,
+    /// From when its billing periods are counted.
+    pub(crate) anchor: Option<Timestamp>,
+    /// Whether the subject's first charge starts the default plan's trial.
+    pub(crate) trial_to_start: bool,
+    /// Until when all this holds, as far as time alone can change it.
+    pub(crate) holds_until: Option<Timestamp>,
+}
+
+impl Standing {
+    /// The standing at `now` of a subject with this subscription.
+    pub(crate) fn of(subscription: Option<&Subscription>, plans: &Plans, now: Timestamp) -> Result<Self, Error> {
+        match subscription {
+            Some(subscription) => Self::subscribed(subscription, plans, now),
+            None => Ok(Self::on_default_plan(plans, now)),
+        }
+    }
+
+    fn subscribed(subscription: &Subscription, plans: &Plans, now: Timestamp) -> Result<Self, Error> {
+        // A plan that was removed still lapses, and then falls to the default plan.
+        let plan = plans.get(&subscription.plan);
+        let grace_days = plan.as_ref().map_or(plans.grace_days, |plan| plans.grace_days(plan));
+        let grace = |end: Timestamp| after_days(end, grace_days);
+        let (since, expires_at) = (subscription.since, subscription.expires_at);
+        let ends_at = match subscription.status {
+            Status::Trialing => Some(trial_end(subscription, plan.as_ref().ok().map(|plan| &***plan))),
+            Status::Active => expires_at.map(grace),
+            Status::PastDue => Some(grace(expires_at.unwrap_or(since))),
+            Status::Paused => Some(since),
+            Status::Canceled => Some(expires_at.unwrap_or(since)),
+        };
+        let ended = ends_at.filter(|end| *end <= now || subscription.status == Status::Paused);
+        let zone = zone_of(subscription, plans)?;
+        if ended.is_some() && falls_back(subscription, plans) {
+            let (status, anchor) = (Some(subscription.status), subscription.anchor);
+            return Ok(Self { status, expires_at, zone, anchor, ..Self::on_default_plan(plans, now) });
+        }
+        let trial = subscription.status == Status::Trialing;
+        let reason = if trial { Reason::TrialExpired } else { Reason::SubscriptionInactive };
+        let plan = plan?;
+        Ok(Self {
+            plan: overridden(plan, &subscription.overrides),
+            refused: ended.map(|end| (reason, end)),
+            status: Some(subscription.status),
+            trial_ends_at: ends_at.filter(|_| trial),
+            expires_at,
+            zone,
+            anchor: subscription.anchor,
+            trial_to_start: false,
+            holds_until: ends_at.filter(|_| ended.is_none()),
+        })
+    }
+
+    /// A subject without a subscription. Where the default plan is a trial, it has yet to start.
+    fn on_default_plan(plans: &Plans, now: Timestamp) -> Self {
+        let plan = plans.default_plan();
+        let trial = plan.trial_days > 0;
+        Self {
+            plan: Arc::clone(plan),
+            refused: None,
+            status: None,
+            trial_ends_at: trial.then(|| after_days(now, plan.trial_days)),
+            expires_at: None,
+            zone: plans.zone().clone(),
+            anchor: None,
+            trial_to_start: trial,
+            // The end of a trial that has not started moves with the time.
+            holds_until: trial.then_some(now),
+        }
+    }
+}
+
+/// The plan with a subject's own values in place of its own.
+fn overridden(plan: &Arc<Plan>, overrides: &Overrides) -> Arc<Plan> {
+    if *overrides == Overrides::default() {
+        return Arc::clone(plan);
+    }
+    let mut own = Plan::clone(plan);
+    for (name, value) in &overrides.features {
+        own.features.insert(name.as_str().into(), value.clone());
+    }
+    for (metric, limits) in &overrides.quotas {
+        own.quotas.insert(metric.as_str().into(), limits.clone());
+    }
+    Arc::new(own)
+}
+
+fn zone_of(subscription: &Subscription, plans: &Plans) -> Result<TimeZone, Error> {
+    subscription.zone.as_deref().map_or_else(|| Ok(plans.zone().clone()), zone_named)
+}
+
+/// When a trial ends that began with this subscription.
+fn trial_end(subscription: &Subscription, plan: Option<&Plan>) -> Timestamp {
+    subscription.trial_ends_at.unwrap_or_else(|| after_days(subscription.since, plan.map_or(0, |plan| plan.trial_days)))
+}
+
+/// Whether the subject is on the default plan once this has ended. Nobody gets a trial twice, and a
+/// trial has ended for good unless its plan has become the one that everybody has.
+fn falls_back(subscription: &Subscription, plans: &Plans) -> bool {
+    let default = plans.default_plan();
+    match subscription.status {
+        _ if default.trial_days > 0 => false,
+        Status::Trialing => *default.id == *subscription.plan,
+        _ => plans.when_lapsed() == WhenLapsed::DefaultPlan,
+    }
+}
