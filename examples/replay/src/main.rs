@@ -17,6 +17,7 @@ mod traffic;
 mod wording;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
@@ -36,11 +37,11 @@ struct Arguments {
     traffic: PathBuf,
 
     /// The plans file, TOML or JSON
-    #[arg(long)]
+    #[arg(long, value_name = "FILE")]
     plans: PathBuf,
 
     /// A second plans file, reported beside the first
-    #[arg(long)]
+    #[arg(long, value_name = "FILE")]
     compare: Option<PathBuf>,
 
     /// How the traffic is written; by its name (.csv, .jsonl, else log) if not said
@@ -92,8 +93,17 @@ Examples:
 Fields of a log line: ip, user, time, method, path, status, bytes, referer, agent.
 Rates are checked when the plans file is read, and not yet enforced.";
 
-fn main() -> Result<()> {
-    let arguments = Arguments::parse();
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("replay: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
     let format = arguments.format.unwrap_or_else(|| Format::of(&arguments.traffic));
     let (subject, time) = (arguments.subject.as_deref(), arguments.time.as_deref());
     let mapping = Mapping::new(format, subject, time, arguments.plan.as_deref(), &arguments.costs)?;

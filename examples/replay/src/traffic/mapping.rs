@@ -84,7 +84,10 @@ impl Mapping {
         let plan = self.plan.as_ref();
         for name in subject.into_iter().chain([&self.time]).chain(plan).chain(costs) {
             if !known.contains(&name.as_str()) {
-                bail!("there is no field {name:?}; there are: {}", known.join(", "));
+                bail!(
+                    "there is no field {name:?}; there are: {}; name one with --subject, --time, --plan or --cost",
+                    known.join(", ")
+                );
             }
         }
         Ok(())
