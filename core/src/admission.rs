@@ -92,15 +92,15 @@ impl Admission {
     ) -> Result<Decision, Error> {
         let call = self.call(wait);
         let plans = self.catalog.plans(call).await?;
-        let costs = costs_of(&plans, costs)?;
         let mut caller = self.caller(call, plans, subject).await?;
+        let costs = costs_of(&caller.plans, costs)?;
         if purpose == Purpose::Charge && caller.standing.trial_to_start {
             // A denied request leaves nothing behind, so it must not start the trial either.
             let decision = self.decide(&caller, Purpose::Look, &costs).await?;
             if !decision.allowed {
                 return Ok(decision);
             }
-            caller = self.start_trial(caller).await?;
+            caller = self.start_trial(&caller).await?;
         }
         self.decide(&caller, purpose, &costs).await
     }
@@ -136,8 +136,8 @@ impl Admission {
     ) -> Result<Vec<QuotaState>, Error> {
         let call = self.call(wait);
         let plans = self.catalog.plans(call).await?;
-        let costs = costs_of(&plans, costs)?;
         let caller = self.caller(call, plans, subject).await?;
+        let costs = costs_of(&caller.plans, costs)?;
         let touched = caller.touched(&costs);
         let refunds: Vec<Refund> = touched
             .iter()
@@ -175,8 +175,8 @@ impl Admission {
     pub(crate) async fn feature(&self, wait: Wait, subject: &str, name: &str) -> Result<Option<FeatureValue>, Error> {
         let call = self.call(wait);
         let plans = self.catalog.plans(call).await?;
-        plans.feature(name)?;
         let caller = self.caller(call, plans, subject).await?;
+        caller.plans.feature(name)?;
         let granted = caller.standing.refused.is_none();
         Ok(caller.standing.plan.features.get(name).filter(|_| granted).cloned())
     }
@@ -191,11 +191,11 @@ impl Admission {
     ) -> Result<Decision, Error> {
         let call = self.call(wait);
         let plans = self.catalog.plans(call).await?;
-        let feature = Arc::clone(match &requested {
-            Some(requested) => plans.check_feature("value", name, requested)?,
-            None => plans.feature(name)?,
-        });
         let caller = self.caller(call, plans, subject).await?;
+        let feature = Arc::clone(match &requested {
+            Some(requested) => caller.plans.check_feature("value", name, requested)?,
+            None => caller.plans.feature(name)?,
+        });
         let denial = caller.refusal().or_else(|| {
             let granted = caller.standing.plan.features.get(&feature);
             let missing = granted.is_none_or(|granted| !granted.is_present());
@@ -219,9 +219,17 @@ impl Admission {
 
     pub(crate) async fn set_plans(&self, wait: Wait, plans: &Plans) -> Result<u64, Error> {
         let call = self.call(wait);
-        let version = self.store.put_plans(call, plans).await?;
-        self.catalog.install(plans.clone(), version, call.now);
-        Ok(version)
+        match self.store.put_plans(call, plans).await {
+            Ok(version) => {
+                self.catalog.install(plans.clone(), version, call.now);
+                Ok(version)
+            }
+            Err(error) => {
+                // The outcome may be unknown.
+                self.catalog.clear();
+                Err(error.into())
+            }
+        }
     }
 
     pub(crate) async fn subscription(&self, wait: Wait, subject: &str) -> Result<Option<Subscription>, Error> {
@@ -236,11 +244,11 @@ impl Admission {
         let call = self.call(wait);
         let mut plans = self.catalog.plans(call).await?;
         if plans.get(&subscription.plan).is_err() {
-            plans = self.catalog.newer_than(&plans, call).await?;
+            plans = self.catalog.newer(call).await?;
         }
         subscription.check(&plans)?;
         let subscription = subscription.in_milliseconds();
-        // Also where the outcome is unknown, or the caller goes away: what was known is no longer sure.
+        // Also where the outcome is unknown: what was known is no longer sure.
         let _forgotten = Forget { admission: self, subject };
         self.store.put_subscription(call, subject, &subscription).await?;
         Ok(())
@@ -253,7 +261,7 @@ impl Admission {
         match self.standing(call, &record, &plans).await {
             // Another process may have put the plan since, and the subject on it.
             Err(Error::Unknown { kind: Kind::Plan, .. }) => {
-                let plans = self.catalog.newer_than(&plans, call).await?;
+                let plans = self.catalog.newer(call).await?;
                 let standing = self.standing(call, &record, &plans).await?;
                 Ok(Caller { call, record, plans, standing })
             }
@@ -267,7 +275,8 @@ impl Admission {
         }
         let start = || {
             let (store, subject) = (Arc::clone(&self.store), Arc::clone(&record.subject));
-            let (stale_from, changes) = (self.stale_from(), self.changes.count());
+            let stale_from = self.clock.monotonic().saturating_add(self.subscription_ttl);
+            let changes = self.changes.count();
             let fetch = async move {
                 let subscription = store.subscription(call, &subject).await?;
                 Ok(Fetched { subscription, stale_from, changes })
@@ -279,17 +288,12 @@ impl Admission {
     }
 
     /// Starts the default plan's trial, unless the subject has got a subscription meanwhile.
-    async fn start_trial(&self, caller: Caller) -> Result<Caller, Error> {
-        let Caller { call, record, plans, .. } = caller;
-        let (stale_from, changes) = (self.stale_from(), self.changes.count());
-        let trial = Subscription::default_trial(plans.default_plan(), call.now);
-        let subscription = Some(self.store.add_subscription(call, &record.subject, &trial).await?);
-        let standing = record.keep(Fetched { subscription, stale_from, changes }, &self.changes, &plans, call.now)?;
-        Ok(Caller { call, record, plans, standing })
-    }
-
-    fn stale_from(&self) -> Duration {
-        self.clock.monotonic().saturating_add(self.subscription_ttl)
+    async fn start_trial(&self, caller: &Caller) -> Result<Caller, Error> {
+        let trial = Subscription::default_trial(caller.plans.default_plan(), caller.call.now);
+        let _forgotten = Forget { admission: self, subject: &caller.record.subject };
+        let subscription = self.store.add_subscription(caller.call, &caller.record.subject, &trial).await?;
+        let standing = Arc::new(Standing::of(Some(&subscription), &caller.plans, caller.call.now)?);
+        Ok(Caller { call: caller.call, record: Arc::clone(&caller.record), plans: Arc::clone(&caller.plans), standing })
     }
 
     /// Whether charges would be made, with the balances as they are.

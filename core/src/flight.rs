@@ -4,6 +4,7 @@
 //! it not that a task which holds it and is not polled again would stall all others for ever.
 
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::thread;
 
 use futures_channel::oneshot;
@@ -16,15 +17,18 @@ use crate::store::{StoreError, Wait};
 
 /// The calls under way for one answer: one by callers that may be made to wait, one by tasks, because
 /// a task must not drive a call that may block its thread.
-pub(crate) struct Flight<T: Clone> {
-    blocking: Slot<T>,
-    yielding: Slot<T>,
+pub(crate) struct Flight<A: Clone, E: Clone> {
+    blocking: Slot<Result<A, E>>,
+    yielding: Slot<Result<A, E>>,
 }
+
+/// A call that several callers wait for.
+type Call<T> = Shared<BoxFuture<'static, T>>;
 
 /// Weak, so that a call which all callers have left is not resumed by a later one.
 type Slot<T> = Mutex<Option<WeakShared<BoxFuture<'static, T>>>>;
 
-impl<T: Clone> Flight<T> {
+impl<A: Clone + 'static, E: Clone + From<StoreError> + 'static> Flight<A, E> {
     pub(crate) const fn new() -> Self {
         Self { blocking: Mutex::new(None), yielding: Mutex::new(None) }
     }
@@ -33,12 +37,15 @@ impl<T: Clone> Flight<T> {
     pub(crate) fn join(
         &self,
         wait: Wait,
-        start: impl FnOnce() -> BoxFuture<'static, T>,
-    ) -> Shared<BoxFuture<'static, T>> {
+        start: impl FnOnce() -> BoxFuture<'static, Result<A, E>>,
+    ) -> Call<Result<A, E>> {
         let mut slot = self.slot(wait).lock();
         let under_way = slot.as_ref().and_then(WeakShared::upgrade).filter(|call| call.peek().is_none());
         under_way.unwrap_or_else(|| {
-            let call = start().shared();
+            // A store of the host's own may panic, which must not leave the other callers waiting.
+            let call =
+                AssertUnwindSafe(start()).catch_unwind().map(|outcome| outcome.unwrap_or_else(|_| Err(panicked())));
+            let call = call.boxed().shared();
             *slot = call.downgrade();
             call
         })
@@ -50,7 +57,7 @@ impl<T: Clone> Flight<T> {
         *self.yielding.lock() = None;
     }
 
-    fn slot(&self, wait: Wait) -> &Slot<T> {
+    fn slot(&self, wait: Wait) -> &Slot<Result<A, E>> {
         match wait {
             Wait::Block => &self.blocking,
             Wait::Yield => &self.yielding,
@@ -58,10 +65,14 @@ impl<T: Clone> Flight<T> {
     }
 }
 
-impl<T: Clone> fmt::Debug for Flight<T> {
+impl<A: Clone, E: Clone> fmt::Debug for Flight<A, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Flight").finish_non_exhaustive()
     }
+}
+
+fn panicked<E: From<StoreError>>() -> E {
+    StoreError::Failed { detail: "it panicked".to_owned(), retry: Retry::Never }.into()
 }
 
 /// Does work that may block: here, or for a task on a thread of its own.

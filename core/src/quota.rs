@@ -88,7 +88,7 @@ impl Quota {
     ///
     /// # Errors
     ///
-    /// [`Error::Store`] where the store cannot answer.
+    /// As [`consume`](Self::consume).
     pub async fn usage(&self, subject: &str) -> Result<Usage, Error> {
         self.admission.usage(Wait::Yield, subject).await
     }
@@ -139,7 +139,7 @@ impl Quota {
 
     /// Puts plans into the store, in place of those it has and of the plans file, and returns their
     /// version. They are in force at once in this process, elsewhere when the catalog is next
-    /// refreshed.
+    /// refreshed. A call that is cancelled may still take effect, and is then seen as late here too.
     ///
     /// # Errors
     ///
@@ -150,7 +150,7 @@ impl Quota {
 
     /// Makes the next caller read the plans anew, from the store or the plans file.
     pub fn clear_catalog(&self) {
-        let _clears = self.admission.catalog.clear();
+        self.admission.catalog.clear();
     }
 
     /// Where the plans in force came from, and whether the last refresh failed; `None` before the
@@ -170,7 +170,8 @@ impl Quota {
     }
 
     /// Gives a subject a subscription in place of any it had: in force at once in this process,
-    /// elsewhere within the subscription's time to live.
+    /// elsewhere within the subscription's time to live. A call that is cancelled may still take effect,
+    /// and is then seen within that time here too.
     ///
     /// # Errors
     ///

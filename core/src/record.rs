@@ -83,7 +83,7 @@ impl fmt::Debug for Records {
 #[derive(Debug)]
 pub(crate) struct Record {
     pub(crate) subject: Arc<str>,
-    pub(crate) loading: Flight<Result<Fetched, StoreError>>,
+    pub(crate) loading: Flight<Fetched, StoreError>,
     known: RwLock<Option<Known>>,
 }
 
@@ -148,7 +148,8 @@ impl Record {
         Ok(Some(Arc::clone(&known.standing)))
     }
 
-    /// What the store has told amounts to; it is kept unless a subscription was changed meanwhile.
+    /// What the store has told amounts to; it is kept unless a subscription was changed meanwhile, or
+    /// the store was asked again later.
     pub(crate) fn keep(
         &self,
         fetched: Fetched,
@@ -158,7 +159,8 @@ impl Record {
     ) -> Result<Arc<Standing>, Error> {
         let standing = Arc::new(Standing::of(fetched.subscription.as_ref(), plans, now)?);
         let mut known = self.known.write();
-        if fetched.changes == changes.count() {
+        let newest = known.as_ref().is_none_or(|known| known.fetched.stale_from <= fetched.stale_from);
+        if newest && fetched.changes == changes.count() {
             *known = Some(Known { fetched, standing: Arc::clone(&standing), plans: Arc::clone(plans) });
         }
         Ok(standing)

@@ -65,7 +65,8 @@ impl Standing {
         }
         let trial = subscription.status == Status::Trialing;
         let reason = if trial { Reason::TrialExpired } else { Reason::SubscriptionInactive };
-        let plan = plan?;
+        // A plan that is gone grants nothing to whom it has ended for; to others it is an error.
+        let plan = if ended.is_some() { plan.unwrap_or_else(|_| plans.default_plan()) } else { plan? };
         Ok(Self {
             plan: overridden(plan, &subscription.overrides),
             refused: ended.map(|end| (reason, end)),

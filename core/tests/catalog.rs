@@ -21,8 +21,12 @@ use quotum::{Error, ManualClock, Plans, PlansOrigin, Retry, Subscription, Timest
 struct Watched {
     inner: MemoryStore,
     plans_asked: AtomicU64,
+    plans_answered: AtomicU64,
     subscriptions_asked: AtomicU64,
     failing: AtomicBool,
+    panicking: AtomicBool,
+    /// Whether the gate is only for plans.
+    plans_only: AtomicBool,
     /// Whether a question is answered only when it is polled a second time.
     pause: AtomicBool,
     gate: Mutex<bool>,
@@ -34,8 +38,11 @@ impl Watched {
         Arc::new(Self {
             inner: MemoryStore::new(),
             plans_asked: AtomicU64::new(0),
+            plans_answered: AtomicU64::new(0),
             subscriptions_asked: AtomicU64::new(0),
             failing: AtomicBool::new(false),
+            panicking: AtomicBool::new(false),
+            plans_only: AtomicBool::new(false),
             pause: AtomicBool::new(false),
             gate: Mutex::new(true),
             opened: Condvar::new(),
@@ -56,6 +63,7 @@ impl Watched {
     }
 
     fn pass(&self) -> Result<(), StoreError> {
+        assert!(!self.panicking.load(Ordering::SeqCst), "planted");
         let mut gate = self.gate.lock();
         self.opened.wait_while(&mut gate, |open| !*open);
         match self.failing.load(Ordering::SeqCst) {
@@ -69,8 +77,12 @@ impl Store for Watched {
     fn plans(&self, call: Call) -> StoreFuture<'_, Option<StoredPlans>> {
         self.plans_asked.fetch_add(1, Ordering::SeqCst);
         Box::pin(async move {
-            self.pass()?;
-            self.inner.plans(call).await
+            // Read first, so that what waits at the gate is out of date when it comes through.
+            let plans = self.inner.plans(call).await;
+            let passed = self.pass();
+            self.plans_answered.fetch_add(1, Ordering::SeqCst);
+            passed?;
+            plans
         })
     }
 
@@ -87,8 +99,11 @@ impl Store for Watched {
                 false => Poll::Ready(()),
             })
             .await;
-            self.pass()?;
-            self.inner.subscription(call, subject).await
+            let subscription = self.inner.subscription(call, subject).await;
+            if !self.plans_only.load(Ordering::SeqCst) {
+                self.pass()?;
+            }
+            subscription
         })
     }
 
@@ -337,7 +352,64 @@ fn a_refresh_under_way_does_not_undo_a_change_of_plans() {
             assert_eq!(limit(&quota), Some(units));
             std::thread::sleep(Duration::from_micros(200));
         }
+        // The next round's gate is not for this round's refresh.
+        eventually(|| store.plans_answered.load(Ordering::SeqCst) == store.plans_asked.load(Ordering::SeqCst));
+        assert_eq!(limit(&quota), Some(units));
     }
+}
+
+/// A subscription that was read before a change must not be kept after it.
+#[test]
+fn a_subscription_being_read_does_not_undo_a_change_of_it() {
+    let store = Watched::new();
+    let (quota, clock) = open(&store);
+    for round in 0..30 {
+        let subject = format!("subject-{round}");
+        store.shut();
+        let before = store.subscriptions_asked.load(Ordering::SeqCst);
+        std::thread::scope(|scope| {
+            let reading = scope.spawn(|| quota.check(&subject, &[("jobs", 1)]).unwrap().plan);
+            eventually(|| store.subscriptions_asked.load(Ordering::SeqCst) > before);
+            quota.subscribe(&subject, Subscription::active("pro", quotum::Clock::wall(&*clock))).unwrap();
+            store.open();
+            assert_eq!(&*reading.join().unwrap(), "free", "it asked before the change");
+        });
+        assert_eq!(&*quota.check(&subject, &[("jobs", 1)]).unwrap().plan, "pro");
+    }
+}
+
+/// While a plan that nobody knows has the plans loaded anew, others are served.
+#[test]
+fn an_unknown_plan_holds_nobody_else_up() {
+    let store = Watched::new();
+    let (quota, clock) = open(&store);
+    let now = quotum::Clock::wall(&*clock);
+    block_on(store.put_subscription(Call::new(now, Wait::Block), "eve", &Subscription::active("lead", now))).unwrap();
+    assert_eq!(limit(&quota), Some(1));
+    assert!(quota.check("eve", &[("jobs", 1)]).is_err());
+    clock.advance(Duration::from_secs(2));
+    store.plans_only.store(true, Ordering::SeqCst);
+    store.shut();
+    let before = store.plans_asked.load(Ordering::SeqCst);
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| quota.check("eve", &[("jobs", 1)]));
+        eventually(|| store.plans_asked.load(Ordering::SeqCst) > before);
+        assert_eq!(limit(&quota), Some(1));
+        store.open();
+        assert!(waiting.join().unwrap().is_err());
+    });
+}
+
+/// A store of the host's own may panic: whoever waits for its answer is told.
+#[test]
+fn a_store_that_panics_leaves_nobody_waiting() {
+    let store = Watched::new();
+    let (quota, _) = open(&store);
+    store.panicking.store(true, Ordering::SeqCst);
+    let error = quota.check("ana", &[("jobs", 1)]).unwrap_err();
+    assert_eq!(error.to_string(), "the store failed: it panicked");
+    store.panicking.store(false, Ordering::SeqCst);
+    assert_eq!(limit(&quota), Some(1));
 }
 
 /// A process that has not yet seen the new plans must not refuse whom another has put on one of them.

@@ -274,6 +274,23 @@ fn a_plan_that_was_removed_is_an_error_until_its_subscription_lapses() {
 }
 
 #[test]
+fn whose_removed_plan_has_ended_is_denied_for_what_ended() {
+    let trial = PLANS.replace("[plans.free]", "[plans.free]\ntrial_days = 7");
+    let without = trial.replace("[plans.pro]", "[plans.other]");
+    for (status, expected) in
+        [(Status::Canceled, Reason::SubscriptionInactive), (Status::Trialing, Reason::TrialExpired)]
+    {
+        let (quota, _) = open_with(&trial, "2026-03-10T00:00:00Z");
+        let mut subscription = Subscription::active("pro", time("2026-03-01T00:00:00Z"));
+        subscription.status = status;
+        subscription.trial_ends_at = Some(time("2026-03-09T00:00:00Z"));
+        quota.subscribe("ana", subscription).unwrap();
+        quota.set_plans(&Plans::from_toml(&without).unwrap()).unwrap();
+        assert_eq!(reason(&quota.consume("ana", &[("searches", 1)]).unwrap()), expected);
+    }
+}
+
+#[test]
 fn a_lapsed_subject_finds_no_fresh_allowance_in_the_same_billing_period() {
     let plans = PLANS.replace(r#"searches = ["5/day", "8/month"]"#, r#"searches = "5/billing_month""#);
     let (quota, _) = open_with(&plans, "2026-03-20T00:00:00Z");

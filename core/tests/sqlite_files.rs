@@ -162,6 +162,15 @@ fn a_path_that_cannot_be_opened_is_named_with_what_to_do() {
 }
 
 #[test]
+fn any_time_to_wait_is_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    for timeout in [Duration::ZERO, Duration::from_millis(3_000_000_000), Duration::MAX] {
+        let store = SqliteOptions::at(folder.path().join("quota.db")).busy_timeout(timeout).open().unwrap();
+        assert!(quota_on(store).consume("ana", &[("jobs", 1)]).unwrap().allowed);
+    }
+}
+
+#[test]
 fn a_file_that_stays_busy_is_an_error_to_retry_and_charges_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("quota.db");

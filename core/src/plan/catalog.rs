@@ -68,9 +68,11 @@ pub(crate) struct Catalog {
     clock: Arc<dyn Clock>,
     ttl: Duration,
     loaded: RwLock<Option<Loaded>>,
-    loading: Flight<Result<Arc<Plans>, Error>>,
-    /// How often the catalog was cleared: what was read before the last time is not served after it.
-    clears: AtomicU64,
+    loading: Flight<Arc<Plans>, Error>,
+    /// Counts loads and clears, so that each knows which came before it.
+    steps: AtomicU64,
+    /// The step of the last clear: what was read before it is not served after it.
+    cleared: AtomicU64,
     /// Whether a refresh is running off the request path.
     refreshing: AtomicBool,
 }
@@ -79,11 +81,11 @@ pub(crate) struct Catalog {
 struct Loaded {
     plans: Arc<Plans>,
     status: CatalogStatus,
-    /// Monotonic time of the load, and from which a refresh is due.
+    /// Monotonic time of the last attempt to load, and from which a refresh is due.
     loaded_at: Duration,
     stale_from: Duration,
-    /// How often the catalog had been cleared before these plans were read.
-    clears: u64,
+    /// The step at which these plans began to be read.
+    started: u64,
 }
 
 impl Catalog {
@@ -95,15 +97,16 @@ impl Catalog {
             ttl,
             loaded: RwLock::new(None),
             loading: Flight::new(),
-            clears: AtomicU64::new(0),
+            steps: AtomicU64::new(1),
+            cleared: AtomicU64::new(0),
             refreshing: AtomicBool::new(false),
         }
     }
 
     /// The plans in force.
     pub(crate) async fn plans(self: &Arc<Self>, call: Call) -> Result<Arc<Plans>, Error> {
-        let clears = self.clears.load(Ordering::Acquire);
-        let loaded = self.loaded.read().as_ref().filter(|loaded| loaded.clears >= clears).cloned();
+        let cleared = self.cleared.load(Ordering::Acquire);
+        let loaded = self.loaded.read().as_ref().filter(|loaded| loaded.started > cleared).cloned();
         let Some(loaded) = loaded else { return self.load_once(call).await };
         if loaded.stale_from <= self.clock.monotonic() {
             self.refresh_aside(call);
@@ -111,16 +114,13 @@ impl Catalog {
         Ok(loaded.plans)
     }
 
-    /// Plans that may know a plan which these do not: loaded anew, unless they were just now.
-    pub(crate) async fn newer_than(self: &Arc<Self>, plans: &Arc<Plans>, call: Call) -> Result<Arc<Plans>, Error> {
+    /// Plans that may know a plan which those in force do not: loaded anew, unless they were just now.
+    /// Meanwhile other callers are served as ever.
+    pub(crate) async fn newer(self: &Arc<Self>, call: Call) -> Result<Arc<Plans>, Error> {
         let current = self.loaded.read().clone();
         match current.filter(|loaded| self.clock.monotonic() < loaded.loaded_at.saturating_add(RELOAD_AFTER)) {
             Some(loaded) => Ok(loaded.plans),
-            None => {
-                tracing::debug!(target: "quotum", plans = plans.plans.len(), "a plan is not known: loading plans anew");
-                let _clears = self.clear();
-                self.load_once(call).await
-            }
+            None => self.load_once(call).await,
         }
     }
 
@@ -129,20 +129,26 @@ impl Catalog {
     }
 
     /// Makes the next caller load the plans anew. If that fails, the plans in force stay.
-    pub(crate) fn clear(&self) -> u64 {
-        let clears = self.clears.fetch_add(1, Ordering::AcqRel) + 1;
+    pub(crate) fn clear(&self) {
+        self.cleared.fetch_max(self.step(), Ordering::AcqRel);
         self.loading.abandon();
-        clears
     }
 
     /// Puts plans in force that the store has just accepted as this version.
     pub(crate) fn install(&self, plans: Plans, version: u64, now: Timestamp) {
-        let clears = self.clear();
-        let newer = self.loaded.read().as_ref().is_none_or(|loaded| loaded.status.version < version);
-        if newer {
-            let status = CatalogStatus { origin: PlansOrigin::Store, version, loaded_at: now, last_error: None };
-            self.put(plans, status, clears);
+        self.loading.abandon();
+        let loaded_at = self.clock.monotonic();
+        let stale_from = loaded_at.saturating_add(self.ttl);
+        let status = CatalogStatus { origin: PlansOrigin::Store, version, loaded_at: now, last_error: None };
+        let mut loaded = self.loaded.write();
+        // Of two changes at once, the one that the store took last.
+        if loaded.as_ref().is_none_or(|last| last.status.version < version) {
+            *loaded = Some(Loaded { plans: Arc::new(plans), status, loaded_at, stale_from, started: self.step() });
         }
+    }
+
+    fn step(&self) -> u64 {
+        self.steps.fetch_add(1, Ordering::AcqRel) + 1
     }
 
     /// Loads the plans, once for however many callers wait.
@@ -167,13 +173,13 @@ impl Catalog {
         };
         if let Err(error) = std::thread::Builder::new().name("quotum-catalog".to_owned()).spawn(refresh) {
             self.refreshing.store(false, Ordering::Release);
-            self.keep_on(&error, call.now, self.clears.load(Ordering::Acquire));
+            self.keep_on(&error, call.now, 0);
         }
     }
 
     /// Loads the plans: from the store, else from the file. With an error, the last good plans stay.
     async fn load(&self, call: Call) -> Result<Arc<Plans>, Error> {
-        let clears = self.clears.load(Ordering::Acquire);
+        let started = self.step();
         let fetched = match self.store.plans(call).await {
             Ok(Some(stored)) => Ok((stored.plans, PlansOrigin::Store, stored.version, None)),
             Ok(None) => self.read_file(call).await.map(|plans| (plans, PlansOrigin::File, 0, None)),
@@ -187,9 +193,9 @@ impl Catalog {
         match fetched {
             Ok((plans, origin, version, last_error)) => {
                 let status = CatalogStatus { origin, version, loaded_at: call.now, last_error };
-                Ok(self.put(plans, status, clears))
+                Ok(self.put(plans, status, started))
             }
-            Err(error) => self.keep_on(&error, call.now, clears).ok_or(error),
+            Err(error) => self.keep_on(&error, call.now, started).ok_or(error),
         }
     }
 
@@ -201,7 +207,7 @@ impl Catalog {
         }
     }
 
-    fn put(&self, plans: Plans, status: CatalogStatus, clears: u64) -> Arc<Plans> {
+    fn put(&self, plans: Plans, status: CatalogStatus, started: u64) -> Arc<Plans> {
         if let Some(error) = &status.last_error {
             tracing::warn!(target: "quotum", %error, "the store cannot be asked for plans: the plans file serves");
         }
@@ -214,19 +220,20 @@ impl Catalog {
             Some(last) if *last.plans == plans => Arc::clone(&last.plans),
             _ => Arc::new(plans),
         };
-        // What was read before the catalog was cleared must not replace what was read after.
-        if loaded.as_ref().is_none_or(|last| last.clears <= clears) {
-            *loaded = Some(Loaded { plans: Arc::clone(&plans), status, loaded_at, stale_from, clears });
+        // What was read earlier must not replace what was read later.
+        if loaded.as_ref().is_none_or(|last| last.started < started) {
+            *loaded = Some(Loaded { plans: Arc::clone(&plans), status, loaded_at, stale_from, started });
         }
         plans
     }
 
     /// Serves the last good plans on, and says why.
-    fn keep_on(&self, error: &dyn std::error::Error, now: Timestamp, clears: u64) -> Option<Arc<Plans>> {
+    fn keep_on(&self, error: &dyn std::error::Error, now: Timestamp, started: u64) -> Option<Arc<Plans>> {
         let kept = self.loaded.write().as_mut().map(|loaded| {
             loaded.status.last_error = Some(error.to_string());
-            loaded.stale_from = self.clock.monotonic().saturating_add(self.ttl.min(RETRY_AFTER));
-            loaded.clears = loaded.clears.max(clears);
+            loaded.loaded_at = self.clock.monotonic();
+            loaded.stale_from = loaded.loaded_at.saturating_add(self.ttl.min(RETRY_AFTER));
+            loaded.started = loaded.started.max(started);
             Arc::clone(&loaded.plans)
         })?;
         tracing::warn!(target: "quotum", %error, %now, "plans were not refreshed: the last good ones serve");

@@ -132,6 +132,9 @@ impl Shared {
             let count = state.queue.len().min(BATCH_MAX);
             state.queue.drain(..count).filter(|job| !job.is_abandoned()).collect()
         };
+        if jobs.is_empty() {
+            return;
+        }
         let (outcome, has_stopped) = {
             let mut session = self.session.lock();
             let had_stopped = session.has_stopped();

@@ -121,9 +121,11 @@ impl SqliteOptions {
     pub fn open(&self) -> Result<SqliteStore, StoreError> {
         let writer = self.open_session()?;
         let reader = self.connect()?;
-        reader.busy_timeout(self.busy_timeout).map_err(failure)?;
+        // The longest that SQLite can wait: 24 days.
+        let longest = Duration::from_millis(i32::MAX.unsigned_abs().into());
+        reader.busy_timeout(self.busy_timeout.min(longest)).map_err(failure)?;
         reader.pragma_update(None, "query_only", true).map_err(failure)?;
-        let reader = Session::new(reader, Access::Read, Patience::new(self.busy_timeout));
+        let reader = writer.reading(reader, Patience::new(self.busy_timeout));
         Ok(SqliteStore::new(writer, reader))
     }
 

@@ -1,5 +1,6 @@
 //! A session: one connection and how it does a batch of work in one transaction.
 
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
@@ -29,22 +30,28 @@ pub(super) struct Session {
     access: Access,
     patience: Patience,
     /// Why no more work is done, once there was damage or a failure that left its outcome unknown.
-    stopped: Option<String>,
+    /// Shared by the sessions of a store.
+    stopped: Arc<OnceLock<String>>,
 }
 
 impl Session {
     pub(super) fn new(connection: Connection, access: Access, patience: Patience) -> Self {
-        Self { connection, access, patience, stopped: None }
+        Self { connection, access, patience, stopped: Arc::default() }
+    }
+
+    /// A session of the same store that only reads.
+    pub(super) fn reading(&self, connection: Connection, patience: Patience) -> Self {
+        Self { connection, access: Access::Read, patience, stopped: Arc::clone(&self.stopped) }
     }
 
     /// Whether no more work is done.
     pub(super) fn has_stopped(&self) -> bool {
-        self.stopped.is_some()
+        self.stopped.get().is_some()
     }
 
     /// Does all jobs in one transaction, or none of them.
     pub(super) fn run(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), StoreError> {
-        if let Some(cause) = &self.stopped {
+        if let Some(cause) = self.stopped.get() {
             return Err(StoreError::Stopped { cause: cause.clone() });
         }
         let outcome = self.transact(jobs).map_err(|error| match (self.access, error) {
@@ -55,7 +62,7 @@ impl Session {
         if let Err(error @ (StoreError::Damaged { .. } | StoreError::Failed { retry: Retry::OutcomeUnknown, .. })) =
             &outcome
         {
-            self.stopped = Some(error.to_string());
+            let _first = self.stopped.set(error.to_string());
         }
         outcome
     }
