@@ -247,7 +247,8 @@ impl Admission {
             plans = self.catalog.newer(call).await?;
         }
         subscription.check(&plans)?;
-        let subscription = subscription.in_milliseconds();
+        let plan = plans.get(&subscription.plan)?;
+        let subscription = subscription.kept_under(plan);
         // Also where the outcome is unknown: what was known is no longer sure.
         let _forgotten = Forget { admission: self, subject };
         self.store.put_subscription(call, subject, &subscription).await?;
@@ -289,7 +290,8 @@ impl Admission {
 
     /// Starts the default plan's trial, unless the subject has got a subscription meanwhile.
     async fn start_trial(&self, caller: &Caller) -> Result<Caller, Error> {
-        let trial = Subscription::default_trial(caller.plans.default_plan(), caller.call.now);
+        let default = caller.plans.default_plan();
+        let trial = Subscription::trial(&default.id, caller.call.now).kept_under(default);
         let _forgotten = Forget { admission: self, subject: &caller.record.subject };
         let subscription = self.store.add_subscription(caller.call, &caller.record.subject, &trial).await?;
         let standing = Arc::new(Standing::of(Some(&subscription), &caller.plans, caller.call.now)?);

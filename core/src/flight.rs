@@ -23,7 +23,7 @@ pub(crate) struct Flight<A: Clone, E: Clone> {
 }
 
 /// A call that several callers wait for.
-type Call<T> = Shared<BoxFuture<'static, T>>;
+type Joined<T> = Shared<BoxFuture<'static, T>>;
 
 /// Weak, so that a call which all callers have left is not resumed by a later one.
 type Slot<T> = Mutex<Option<WeakShared<BoxFuture<'static, T>>>>;
@@ -38,7 +38,7 @@ impl<A: Clone + 'static, E: Clone + From<StoreError> + 'static> Flight<A, E> {
         &self,
         wait: Wait,
         start: impl FnOnce() -> BoxFuture<'static, Result<A, E>>,
-    ) -> Call<Result<A, E>> {
+    ) -> Joined<Result<A, E>> {
         let mut slot = self.slot(wait).lock();
         let under_way = slot.as_ref().and_then(WeakShared::upgrade).filter(|call| call.peek().is_none());
         under_way.unwrap_or_else(|| {

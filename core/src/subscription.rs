@@ -33,7 +33,8 @@ pub struct Subscription {
     pub status: Status,
     /// When it came into that state.
     pub since: Timestamp,
-    /// When its trial ends. Without it a trial lasts the plan's `trial_days` from `since`.
+    /// When its trial ends. Where it is not given, the plan's `trial_days` after `since`, fixed when the
+    /// subscription is put.
     pub trial_ends_at: Option<Timestamp>,
     /// When what was paid for ends.
     pub expires_at: Option<Timestamp>,
@@ -129,11 +130,6 @@ impl Subscription {
         Self { status: Status::Trialing, ..Self::active(plan, since) }
     }
 
-    /// The trial of a default plan, with its end, which no later change of the plan moves.
-    pub(crate) fn default_trial(plan: &Plan, now: Timestamp) -> Self {
-        Self { trial_ends_at: Some(after_days(now, plan.trial_days)), ..Self::trial(&plan.id, now) }
-    }
-
     /// Refuses what these plans could not carry out.
     pub(crate) fn check(&self, plans: &Plans) -> Result<(), Error> {
         let plan = plans.get(&self.plan)?;
@@ -156,12 +152,15 @@ impl Subscription {
         Ok(())
     }
 
-    /// With its times as every store keeps them, so that a subscription reads back equal.
-    pub(crate) fn in_milliseconds(self) -> Self {
+    /// As it is kept: with a trial's end, which no later change of the plan moves, and with whole
+    /// milliseconds, so that it reads back equal from every store.
+    pub(crate) fn kept_under(self, plan: &Plan) -> Self {
+        let trial = self.status == Status::Trialing;
+        let trial_ends_at = self.trial_ends_at.or_else(|| trial.then(|| after_days(self.since, plan.trial_days)));
         let whole = |time: Timestamp| Timestamp::from_millisecond(time.as_millisecond()).unwrap_or(time);
         Self {
             since: whole(self.since),
-            trial_ends_at: self.trial_ends_at.map(whole),
+            trial_ends_at: trial_ends_at.map(whole),
             expires_at: self.expires_at.map(whole),
             anchor: self.anchor.map(whole),
             ..self

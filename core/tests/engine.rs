@@ -260,6 +260,19 @@ fn a_trial_once_started_is_moved_by_no_change_of_the_plan() {
 }
 
 #[test]
+fn a_trial_of_any_plan_is_put_with_its_end() {
+    let trial = |days: u32| PLANS.replace("[plans.pro]", &format!("[plans.pro]\ntrial_days = {days}"));
+    let (quota, clock) = open_with(&trial(14), "2026-03-10T00:00:00Z");
+    quota.subscribe("ana", Subscription::trial("pro", clock_now(&clock))).unwrap();
+    let end = Some(time("2026-03-24T00:00:00Z"));
+    assert_eq!(quota.subscription("ana").unwrap().unwrap().trial_ends_at, end);
+    quota.set_plans(&Plans::from_toml(&trial(1)).unwrap()).unwrap();
+    clock.advance(days(3));
+    assert_eq!(&*quota.check("ana", &[("searches", 1)]).unwrap().plan, "pro");
+    assert_eq!(quota.usage("ana").unwrap().trial_ends_at, end);
+}
+
+#[test]
 fn a_plan_that_was_removed_is_an_error_until_its_subscription_lapses() {
     let (quota, clock) = open("2026-03-01T00:00:00Z");
     let mut subscription = Subscription::active("pro", time("2026-03-01T00:00:00Z"));

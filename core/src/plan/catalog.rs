@@ -140,11 +140,15 @@ impl Catalog {
         let loaded_at = self.clock.monotonic();
         let stale_from = loaded_at.saturating_add(self.ttl);
         let status = CatalogStatus { origin: PlansOrigin::Store, version, loaded_at: now, last_error: None };
-        let mut loaded = self.loaded.write();
-        // Of two changes at once, the one that the store took last.
-        if loaded.as_ref().is_none_or(|last| last.status.version < version) {
-            *loaded = Some(Loaded { plans: Arc::new(plans), status, loaded_at, stale_from, started: self.step() });
+        {
+            let mut loaded = self.loaded.write();
+            if loaded.as_ref().is_none_or(|last| last.status.version < version) {
+                *loaded = Some(Loaded { plans: Arc::new(plans), status, loaded_at, stale_from, started: self.step() });
+                return;
+            }
         }
+        // Another change came in between, or the store was restored from a copy: it knows which plans hold.
+        self.clear();
     }
 
     fn step(&self) -> u64 {
