@@ -47,8 +47,8 @@ fn units(metric: &str, amount: f64) -> Result<u64> {
 pub struct Decision {
     /// Whether the request may go on.
     pub allowed: bool,
-    /// The id of the plan that decided.
-    pub plan: String,
+    /// The id of the plan that decided, if one did.
+    pub plan: Option<String>,
     /// Why the request is denied, such as `quota_exhausted`.
     pub reason: Option<String>,
     /// The cheapest plan by rank that would have allowed the request.
@@ -75,7 +75,7 @@ impl Task for Consume {
         let denial = decision.denied.as_deref();
         Ok(Decision {
             allowed: decision.allowed,
-            plan: decision.plan.to_string(),
+            plan: decision.plan.map(|plan| plan.to_string()),
             reason: denial.map(|denial| denial.reason.as_str().to_owned()),
             upgrade_to: denial.and_then(|denial| denial.upgrade_to.as_deref().map(str::to_owned)),
         })

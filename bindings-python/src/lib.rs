@@ -53,8 +53,8 @@ impl Decision {
     }
 
     #[getter]
-    fn plan(&self) -> &str {
-        &self.inner.plan
+    fn plan(&self) -> Option<&str> {
+        self.inner.plan.as_deref()
     }
 
     #[getter]
@@ -74,7 +74,7 @@ impl Decision {
     fn __repr__(&self) -> String {
         match &self.inner.denied {
             Some(denial) => format!("<Decision denied: {denial}>"),
-            None => format!("<Decision allowed by plan {}>", self.inner.plan),
+            None => format!("<Decision allowed by plan {}>", self.inner.plan.as_deref().unwrap_or("none")),
         }
     }
 }

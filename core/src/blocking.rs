@@ -6,16 +6,21 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use pollster::block_on;
 
-use crate::admission::Purpose;
 use crate::clock::Clock;
 use crate::decision::{Decision, QuotaState, Usage};
 use crate::error::Error;
+use crate::event::{Event, EventQuery};
 use crate::plan::{CatalogStatus, FeatureValue, Plan, Plans};
+use crate::policy::Enforcement;
 use crate::quota;
-use crate::store::{self, Store, Wait};
-use crate::subscription::Subscription;
+use crate::request::Request;
+use crate::reservation::{Held, Settlement};
+use crate::store::{self, Census, Store, Subscriber, SubscriberQuery, Wait};
+use crate::subscription::{Overrides, Subscription};
+use crate::usage::hold::HoldId;
 
 /// The engine, for callers without an async runtime. Clones share everything.
 ///
@@ -48,13 +53,37 @@ impl Quota {
         Builder { inner: crate::Quota::builder() }
     }
 
+    /// The same engine, for changes that `actor` makes. See [`crate::Quota::acting_as`].
+    #[must_use]
+    pub fn acting_as(&self, actor: &str) -> Self {
+        Self { inner: self.inner.acting_as(actor) }
+    }
+
+    /// Decides on everything that one request asks for. See [`crate::Quota::admit`].
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::Quota::admit`].
+    pub fn admit(&self, request: &Request<'_>) -> Result<Decision, Error> {
+        block_on(self.inner.admission.admit(Wait::Block, request))
+    }
+
     /// Charges every cost, or none. See [`crate::Quota::consume`].
     ///
     /// # Errors
     ///
     /// As [`crate::Quota::consume`].
     pub fn consume(&self, subject: &str, costs: &[(&str, u64)]) -> Result<Decision, Error> {
-        block_on(self.inner.admission.admit(Wait::Block, Purpose::Charge, subject, costs))
+        block_on(self.inner.admission.admit(Wait::Block, &Request::by(subject).costs(costs)))
+    }
+
+    /// Charges at most once under an idempotency key. See [`crate::Quota::consume_once`].
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::Quota::consume_once`].
+    pub fn consume_once(&self, subject: &str, costs: &[(&str, u64)], idempotency_key: &str) -> Result<Decision, Error> {
+        block_on(self.inner.admission.admit(Wait::Block, &Request::by(subject).costs(costs).once(idempotency_key)))
     }
 
     /// Whether the costs would be allowed now. See [`crate::Quota::check`].
@@ -63,7 +92,56 @@ impl Quota {
     ///
     /// As [`crate::Quota::check`].
     pub fn check(&self, subject: &str, costs: &[(&str, u64)]) -> Result<Decision, Error> {
-        block_on(self.inner.admission.admit(Wait::Block, Purpose::Look, subject, costs))
+        block_on(self.inner.admission.admit(Wait::Block, &Request::by(subject).costs(costs).looking()))
+    }
+
+    /// Sets units aside: the reservation, or the decision that denied it. See [`crate::Quota::reserve`].
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::Quota::reserve`].
+    pub fn reserve(
+        &self,
+        subject: &str,
+        costs: &[(&str, u64)],
+        ttl: Duration,
+    ) -> Result<Result<Reservation, Decision>, Error> {
+        let reserved = block_on(self.inner.admission.reserve(Wait::Block, subject, costs, ttl, None))?;
+        Ok(reserved.map(Reservation::new))
+    }
+
+    /// Sets units aside, once under an idempotency key. See [`crate::Quota::reserve_once`].
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::Quota::reserve_once`].
+    pub fn reserve_once(
+        &self,
+        subject: &str,
+        costs: &[(&str, u64)],
+        ttl: Duration,
+        idempotency_key: &str,
+    ) -> Result<Result<Reservation, Decision>, Error> {
+        let reserved = block_on(self.inner.admission.reserve(Wait::Block, subject, costs, ttl, Some(idempotency_key)))?;
+        Ok(reserved.map(Reservation::new))
+    }
+
+    /// Commits a reservation by its name. See [`crate::Quota::commit`].
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::Quota::commit`].
+    pub fn commit(&self, reservation: HoldId, actual: &[(&str, u64)]) -> Result<Settlement, Error> {
+        block_on(self.inner.admission.commit(Wait::Block, reservation, actual))
+    }
+
+    /// Releases a reservation by its name. See [`crate::Quota::release`].
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::Quota::release`].
+    pub fn release(&self, reservation: HoldId) -> Result<Settlement, Error> {
+        block_on(self.inner.admission.release(Wait::Block, reservation))
     }
 
     /// Gives units back. See [`crate::Quota::refund`].
@@ -72,7 +150,34 @@ impl Quota {
     ///
     /// As [`crate::Quota::refund`].
     pub fn refund(&self, subject: &str, costs: &[(&str, u64)]) -> Result<Vec<QuotaState>, Error> {
-        block_on(self.inner.admission.refund(Wait::Block, subject, costs))
+        block_on(self.inner.admission.refund(Wait::Block, &self.inner.actor, subject, costs, None))
+    }
+
+    /// Gives units of a level back. See [`crate::Quota::give_back`].
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::Quota::give_back`].
+    pub fn give_back(&self, subject: &str, costs: &[(&str, u64)]) -> Result<Vec<QuotaState>, Error> {
+        block_on(self.inner.admission.release_level(Wait::Block, &self.inner.actor, subject, costs, None))
+    }
+
+    /// Grants units on top of the limits of the current periods. See [`crate::Quota::grant`].
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::Quota::grant`].
+    pub fn grant(&self, subject: &str, costs: &[(&str, u64)]) -> Result<Vec<QuotaState>, Error> {
+        block_on(self.inner.admission.grant(Wait::Block, &self.inner.actor, subject, costs, None))
+    }
+
+    /// Forgets what a subject has used of a metric in the current periods. See [`crate::Quota::reset_usage`].
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::Quota::reset_usage`].
+    pub fn reset_usage(&self, subject: &str, metric: &str) -> Result<Vec<QuotaState>, Error> {
+        block_on(self.inner.admission.reset_usage(Wait::Block, &self.inner.actor, subject, metric))
     }
 
     /// What an account page shows. See [`crate::Quota::usage`].
@@ -99,7 +204,7 @@ impl Quota {
     ///
     /// As [`crate::Quota::require`].
     pub fn require(&self, subject: &str, name: &str) -> Result<Decision, Error> {
-        block_on(self.inner.admission.require(Wait::Block, subject, name, None))
+        block_on(self.inner.admission.admit(Wait::Block, &Request::by(subject).feature(name)))
     }
 
     /// Decides whether the plan grants a value of a feature. See [`crate::Quota::require_value`].
@@ -108,7 +213,7 @@ impl Quota {
     ///
     /// As [`crate::Quota::require_value`].
     pub fn require_value(&self, subject: &str, name: &str, value: impl Into<FeatureValue>) -> Result<Decision, Error> {
-        block_on(self.inner.admission.require(Wait::Block, subject, name, Some(value.into())))
+        block_on(self.inner.admission.admit(Wait::Block, &Request::by(subject).feature_value(name, value)))
     }
 
     /// The plans that the public may see, by rank. See [`crate::Quota::plans`].
@@ -126,7 +231,7 @@ impl Quota {
     ///
     /// As [`crate::Quota::set_plans`].
     pub fn set_plans(&self, plans: &Plans) -> Result<u64, Error> {
-        block_on(self.inner.admission.set_plans(Wait::Block, plans))
+        block_on(self.inner.admission.set_plans(Wait::Block, &self.inner.actor, plans))
     }
 
     /// Makes the next caller read the plans anew. See [`crate::Quota::clear_catalog`].
@@ -155,7 +260,61 @@ impl Quota {
     ///
     /// As [`crate::Quota::subscribe`].
     pub fn subscribe(&self, subject: &str, subscription: Subscription) -> Result<(), Error> {
-        block_on(self.inner.admission.subscribe(Wait::Block, subject, subscription))
+        block_on(self.inner.admission.subscribe(Wait::Block, &self.inner.actor, subject, subscription))
+    }
+
+    /// Ends a subject's subscription. See [`crate::Quota::cancel`].
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::Quota::cancel`].
+    pub fn cancel(&self, subject: &str) -> Result<Subscription, Error> {
+        block_on(self.inner.admission.cancel(Wait::Block, &self.inner.actor, subject))
+    }
+
+    /// Gives a subject features and limits of its own. See [`crate::Quota::set_overrides`].
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::Quota::set_overrides`].
+    pub fn set_overrides(&self, subject: &str, overrides: Overrides) -> Result<Subscription, Error> {
+        block_on(self.inner.admission.set_overrides(Wait::Block, &self.inner.actor, subject, overrides))
+    }
+
+    /// Switches enforcement, of everything or of one metric. See [`crate::Quota::set_enforcement`].
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::Quota::set_enforcement`].
+    pub fn set_enforcement(&self, metric: Option<&str>, mode: Enforcement) -> Result<(), Error> {
+        block_on(self.inner.admission.set_enforcement(Wait::Block, &self.inner.actor, metric, mode))
+    }
+
+    /// Subjects that have a subscription, in pages. See [`crate::Quota::subscribers`].
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::Quota::subscribers`].
+    pub fn subscribers(&self, query: &SubscriberQuery) -> Result<Vec<Subscriber>, Error> {
+        block_on(self.inner.admission.subscribers(Wait::Block, query))
+    }
+
+    /// How many subjects are on each plan. See [`crate::Quota::census`].
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::Quota::census`].
+    pub fn census(&self) -> Result<Vec<Census>, Error> {
+        block_on(self.inner.admission.census(Wait::Block))
+    }
+
+    /// Reads the store's log. See [`crate::Quota::events`].
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::Quota::events`].
+    pub fn events(&self, query: &EventQuery) -> Result<Vec<Event>, Error> {
+        block_on(self.inner.admission.events(Wait::Block, query))
     }
 
     /// Drops what is cached of a subject. See [`crate::Quota::forget_subject`].
@@ -167,6 +326,66 @@ impl Quota {
     #[must_use]
     pub fn to_async(&self) -> crate::Quota {
         self.inner.clone()
+    }
+}
+
+/// Units that are set aside until they are committed or released. Dropping it releases them, on the thread
+/// that drops it. See [`crate::Reservation`].
+#[derive(Debug)]
+#[must_use = "dropping a reservation releases what it holds"]
+pub struct Reservation {
+    held: Held,
+}
+
+impl Reservation {
+    const fn new(held: Held) -> Self {
+        Self { held }
+    }
+
+    /// Its name. See [`crate::Reservation::id`].
+    #[must_use]
+    pub const fn id(&self) -> Option<HoldId> {
+        self.held.id()
+    }
+
+    /// The decision that allowed it.
+    pub const fn decision(&self) -> &Decision {
+        self.held.decision()
+    }
+
+    /// When its units are given back, unless it is settled before.
+    #[must_use]
+    pub const fn expires_at(&self) -> Timestamp {
+        self.held.expires_at()
+    }
+
+    /// Charges what was really used. See [`crate::Reservation::commit`].
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::Reservation::commit`].
+    pub fn commit(mut self, actual: &[(&str, u64)]) -> Result<Settlement, Error> {
+        block_on(self.held.commit(Wait::Block, actual))
+    }
+
+    /// Gives everything back. See [`crate::Reservation::release`].
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::Reservation::commit`].
+    pub fn release(mut self) -> Result<Settlement, Error> {
+        block_on(self.held.release(Wait::Block))
+    }
+
+    /// Lets the units stay held when this value is dropped. See [`crate::Reservation::detach`].
+    pub fn detach(mut self) -> Option<HoldId> {
+        self.held.detach()
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.held.release_now();
     }
 }
 
@@ -206,6 +425,21 @@ impl Builder {
     /// How many subjects are kept in memory. See [`crate::Builder::records_max`].
     pub fn records_max(self, records_max: usize) -> Self {
         Self { inner: self.inner.records_max(records_max) }
+    }
+
+    /// How often the store is asked for changes. See [`crate::Builder::feed_interval`].
+    pub fn feed_interval(self, interval: Duration) -> Self {
+        Self { inner: self.inner.feed_interval(interval) }
+    }
+
+    /// How long an idempotency key is remembered. See [`crate::Builder::idempotency_ttl`].
+    pub fn idempotency_ttl(self, ttl: Duration) -> Self {
+        Self { inner: self.inner.idempotency_ttl(ttl) }
+    }
+
+    /// How denials are enforced at first. See [`crate::Builder::enforcement`].
+    pub fn enforcement(self, mode: Enforcement) -> Self {
+        Self { inner: self.inner.enforcement(mode) }
     }
 
     /// Opens the store that a URL names, and the engine on it. See [`crate::Builder::open`].

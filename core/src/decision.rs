@@ -4,15 +4,17 @@ use std::fmt;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::plan::{FeatureValue, Limit, QuotaLimit};
+use crate::plan::{FeatureValue, Limit, UNITS_MAX};
+use crate::store::StoreError;
 use crate::subscription::Status;
-use crate::usage::counter::Balance;
-use crate::usage::period::{Period, Window};
+use crate::usage::counter::{Balance, THRESHOLDS};
+use crate::usage::demand::Touched;
+use crate::usage::period::Period;
 
-/// From how many percent of a limit on [`QuotaState::warning`] is set.
-const WARNING_PERCENT: u64 = 80;
+/// How soon a caller may ask again after the store has failed, in milliseconds.
+const STORE_RETRY_AFTER_MS: u64 = 5_000;
 
 /// Allowed, or denied and why.
 ///
@@ -39,18 +41,50 @@ const WARNING_PERCENT: u64 = 80;
 pub struct Decision {
     /// Whether the request may go on.
     pub allowed: bool,
-    /// The id of the plan that decided.
-    pub plan: Arc<str>,
+    /// Who asked; `None` where a token stood for nobody.
+    pub subject: Option<Arc<str>>,
+    /// The id of the plan that decided; `None` where none did, because the caller is not known, the store
+    /// could not be asked, or enforcement is off.
+    pub plan: Option<Arc<str>>,
     /// Which edition of that plan.
-    pub plan_version: u32,
+    pub plan_version: Option<u32>,
     /// The quotas that were asked about, as they stand after the decision.
     pub quotas: Vec<QuotaState>,
     /// Why not, where the request is denied.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub denied: Option<Box<Denial>>,
+    /// Why the request would have been denied, were the quota enforced: see
+    /// [`Enforcement::Shadow`](crate::Enforcement::Shadow).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub would_deny: Option<Box<Denial>>,
+    /// Whether it was allowed without asking the store, which could not answer. What it costs is charged
+    /// when the store is back.
+    pub degraded: bool,
+    /// Whether this is the answer to an earlier request with the same idempotency key, given again.
+    pub repeated: bool,
 }
 
 impl Decision {
+    /// Allowed, for nobody in particular and without a plan.
+    pub(crate) const fn allow() -> Self {
+        Self {
+            allowed: true,
+            subject: None,
+            plan: None,
+            plan_version: None,
+            quotas: Vec::new(),
+            denied: None,
+            would_deny: None,
+            degraded: false,
+            repeated: false,
+        }
+    }
+
+    /// Denied, before a plan could decide.
+    pub(crate) fn deny(subject: Option<Arc<str>>, denial: Denial) -> Self {
+        Self { allowed: false, subject, denied: Some(Box::new(denial)), ..Self::allow() }
+    }
+
     /// The tightest quota of a metric: the one with the fewest units left.
     #[must_use]
     pub fn quota(&self, metric: &str) -> Option<&QuotaState> {
@@ -79,10 +113,17 @@ pub struct QuotaState {
     pub metric: Arc<str>,
     /// How often it starts afresh; `None` where nothing is counted.
     pub period: Option<Period>,
-    /// How much the period allows.
+    /// How much the period allows, bonus included.
     pub limit: Limit,
     /// Units used in this period. More than the limit where the limit was lowered since.
     pub used: u64,
+    /// Units set aside by reservations that are still open.
+    pub held: u64,
+    /// Units granted in this period on top of the plan's limit.
+    pub bonus: u64,
+    /// Units consumed in this period that did not fit: what reservations cost more than they held, and
+    /// what was granted while the store could not be asked.
+    pub overage: u64,
     /// Units left; `None` without a limit.
     pub remaining: Option<u64>,
     /// When the period ends; `None` where it never does.
@@ -91,23 +132,33 @@ pub struct QuotaState {
     pub percent: Option<u64>,
     /// Whether 80 % or more of the limit is used.
     pub warning: bool,
+    /// Whether all members of the subject's account share it.
+    pub shared: bool,
 }
 
 impl QuotaState {
-    pub(crate) fn new(metric: Arc<str>, limit: QuotaLimit, window: Option<Window>, balance: Balance) -> Self {
-        let (used, units) = (balance.used, limit.limit().units());
-        // Of a limit of zero nothing can be used, so all of it always is.
-        let percent = units.map(|units| (used * 100).checked_div(units).unwrap_or(100));
+    pub(crate) fn new(quota: &Touched, balance: Balance) -> Self {
+        let limit = quota.limit.limit();
+        let percent = balance.percent(limit);
         Self {
-            metric,
-            period: limit.period(),
-            limit: limit.limit(),
-            used,
-            remaining: units.map(|units| units.saturating_sub(used)),
-            resets_at: window.and_then(|window| window.end),
+            metric: Arc::clone(&quota.metric),
+            period: quota.limit.period(),
+            limit: limit.units().map_or(limit, |_| Limit::Units(balance.ceiling(limit))),
+            used: balance.used,
+            held: balance.held,
+            bonus: balance.bonus,
+            overage: balance.overage,
+            remaining: limit.units().map(|_| balance.room(limit)),
+            resets_at: quota.window.and_then(|window| window.end),
             percent,
-            warning: percent.is_some_and(|percent| percent >= WARNING_PERCENT),
+            warning: percent.is_some_and(|percent| percent >= u64::from(THRESHOLDS[0])),
+            shared: quota.shared,
         }
+    }
+
+    /// How many more units fit. Without a limit there is still an end to counting.
+    pub(crate) fn room(&self) -> u64 {
+        self.remaining.unwrap_or_else(|| UNITS_MAX.saturating_sub(self.used.saturating_add(self.held)))
     }
 }
 
@@ -135,6 +186,16 @@ pub struct Denial {
     /// When that quota starts afresh.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resets_at: Option<Timestamp>,
+    /// The scope whose rate denied, where one did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scope: Option<Arc<str>>,
+    /// The length of that rate's window, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub window_s: Option<u32>,
+    /// How long to wait before the same request may pass, in milliseconds, where that is known without a
+    /// calendar: of a rate, and of a store that fails.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
     /// The feature that denied, where one did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub feature: Option<Arc<str>>,
@@ -147,6 +208,9 @@ pub struct Denial {
     /// When the trial or the subscription ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
+    /// What the store said, where it could not answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
     /// The cheapest plan by rank that would have allowed the request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upgrade_to: Option<Arc<str>>,
@@ -162,11 +226,24 @@ impl Denial {
             limit: None,
             used: None,
             resets_at: None,
+            scope: None,
+            window_s: None,
+            retry_after_ms: None,
             feature: None,
             feature_requested: None,
             feature_granted: None,
             ended_at: None,
+            cause: None,
             upgrade_to: None,
+        }
+    }
+
+    /// A store that could not answer.
+    pub(crate) fn unanswered(error: &StoreError) -> Self {
+        Self {
+            cause: Some(error.to_string()),
+            retry_after_ms: Some(STORE_RETRY_AFTER_MS),
+            ..Self::because(Reason::StoreUnavailable)
         }
     }
 
@@ -204,11 +281,22 @@ impl fmt::Display for Denial {
                     write!(f, ": {wanted} was asked for, the plan has {granted}")?;
                 }
             }
+            Reason::RateLimited => {
+                let (scope, window_s) = (self.scope.as_deref().unwrap_or_default(), self.window_s.unwrap_or_default());
+                write!(f, "{scope}: more than {limit} in {window_s} s")?;
+            }
+            Reason::Unauthenticated => f.write_str("the token is not valid")?,
+            Reason::StoreUnavailable => {
+                write!(f, "the quota store could not answer: {}", self.cause.as_deref().unwrap_or("no reason given"))?;
+            }
             Reason::TrialExpired => f.write_str("the trial has ended")?,
             Reason::SubscriptionInactive => f.write_str("the subscription is not active")?,
         }
         if let Some(resets_at) = self.resets_at {
             write!(f, "; starts afresh at {resets_at}")?;
+        }
+        if let Some(retry_after_ms) = self.retry_after_ms {
+            write!(f, "; ask again in {retry_after_ms} ms")?;
         }
         if let Some(ended_at) = self.ended_at {
             write!(f, " at {ended_at}")?;
@@ -223,7 +311,7 @@ impl fmt::Display for Denial {
 impl std::error::Error for Denial {}
 
 /// Why a request is denied. The words are part of the interface, in every language.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Reason {
@@ -239,6 +327,12 @@ pub enum Reason {
     TrialExpired,
     /// The subscription has lapsed or is paused.
     SubscriptionInactive,
+    /// More requests than the scope's rate lets pass; they may after `retry_after_ms`.
+    RateLimited,
+    /// The token stands for nobody.
+    Unauthenticated,
+    /// The store could not answer, and the plan allows nothing without it.
+    StoreUnavailable,
 }
 
 impl Reason {
@@ -252,6 +346,9 @@ impl Reason {
             Self::FeatureValueExceeded => "feature_value_exceeded",
             Self::TrialExpired => "trial_expired",
             Self::SubscriptionInactive => "subscription_inactive",
+            Self::RateLimited => "rate_limited",
+            Self::Unauthenticated => "unauthenticated",
+            Self::StoreUnavailable => "store_unavailable",
         }
     }
 }
@@ -276,6 +373,8 @@ pub struct Usage {
     pub plan_version: u32,
     /// The subscription's state; `None` for a subject without one.
     pub status: Option<Status>,
+    /// The account that the subject is a member of, whose plan it has.
+    pub account: Option<Arc<str>>,
     /// Why nothing is granted now, if nothing is.
     pub refused: Option<Reason>,
     /// When the trial ends. Of a trial that has not started, when it would end if it started now.

@@ -2,10 +2,12 @@
 
 use std::fmt;
 
+use jiff::Timestamp;
 use thiserror::Error;
 
 use crate::plan::PlansError;
 use crate::store::StoreError;
+use crate::usage::hold::HoldId;
 
 /// What can go wrong besides a denial.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -42,6 +44,38 @@ pub enum Error {
     /// `set_plans`.
     #[error("there are no plans: the store holds none and no plans file was given")]
     NoPlans,
+
+    /// An idempotency key, or the name of a reservation, was used before with other arguments. Use one key
+    /// for one request.
+    #[error("idempotency key {key:?} was used before with other arguments: use a new key for another request")]
+    Conflict {
+        /// The key.
+        key: String,
+    },
+
+    /// A reservation was committed or released after its time: its units had been given back, and nothing
+    /// was charged. Reserve for longer, or consume what was used.
+    #[error("hold_expired: reservation {id} expired at {at}, its units were given back")]
+    HoldExpired {
+        /// The reservation.
+        id: HoldId,
+        /// When it expired.
+        at: Timestamp,
+    },
+
+    /// There is no reservation of this name, or it was resolved so long ago that the store has forgotten it.
+    #[error("reservation {id} is not known: it was never made here, or resolved long ago")]
+    HoldUnknown {
+        /// The name.
+        id: HoldId,
+    },
+
+    /// The operating system gave no random numbers. Nothing was done.
+    #[error("no random numbers are to be had: {detail}")]
+    Randomness {
+        /// What the system said.
+        detail: String,
+    },
 
     /// The store could not answer. [`StoreError`] says what to do about it.
     #[error(transparent)]
@@ -84,6 +118,8 @@ pub enum Kind {
     Metric,
     /// A capability of a plan.
     Feature,
+    /// What a rate limits.
+    Scope,
 }
 
 impl fmt::Display for Kind {
@@ -92,6 +128,7 @@ impl fmt::Display for Kind {
             Self::Plan => "plan",
             Self::Metric => "metric",
             Self::Feature => "feature",
+            Self::Scope => "scope",
         })
     }
 }

@@ -16,15 +16,23 @@
 
 #![forbid(unsafe_code)]
 
+mod admin;
 mod admission;
 pub mod blocking;
+mod caller;
 mod clock;
+mod debt;
 mod decision;
 mod error;
+mod event;
+mod feed;
 mod flight;
 mod plan;
+mod policy;
 mod quota;
 mod record;
+mod request;
+mod reservation;
 mod standing;
 pub mod store;
 mod subscription;
@@ -35,12 +43,17 @@ pub use jiff::Timestamp;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use decision::{Decision, Denial, QuotaState, Reason, Usage};
 pub use error::{Error, Kind, Retry};
+pub use event::{Event, EventName, EventQuery};
 pub use plan::{
     CatalogStatus, FeatureValue, InvalidLimit, Limit, Plan, Plans, PlansError, PlansOrigin, Price, Problem, QuotaLimit,
     RateLimit, UNITS_MAX, WhenLapsed,
 };
+pub use policy::Enforcement;
 pub use quota::{Builder, Quota};
+pub use request::Request;
+pub use reservation::{Reservation, Settlement};
 pub use subscription::{Overrides, Status, Subscription};
+pub use usage::hold::HoldId;
 pub use usage::period::{Period, Window};
 
 /// The README's lines of Rust, compiled and run with the documentation's.

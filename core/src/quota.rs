@@ -4,16 +4,24 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::admission::{Admission, Purpose};
+use crate::admin::Actor;
+use crate::admission::Admission;
 use crate::clock::{Clock, Ratchet, SystemClock};
+use crate::debt::Debts;
 use crate::decision::{Decision, QuotaState, Usage};
 use crate::error::Error;
+use crate::event::{Event, EventQuery};
+use crate::feed::Feed;
 use crate::flight::unblocked;
 use crate::plan::catalog::{Catalog, PlansFile};
 use crate::plan::{CatalogStatus, FeatureValue, Plan, Plans};
+use crate::policy::{Enforcement, Switchboard};
 use crate::record::{Changes, Records};
-use crate::store::{self, Store, Wait};
-use crate::subscription::Subscription;
+use crate::request::Request;
+use crate::reservation::{Reservation, Settlement};
+use crate::store::{self, Census, Store, Subscriber, SubscriberQuery, Wait};
+use crate::subscription::{Overrides, Subscription};
+use crate::usage::hold::HoldId;
 
 /// The engine: asks a store, decides by the plans. Clones share everything.
 ///
@@ -43,6 +51,7 @@ use crate::subscription::Subscription;
 #[derive(Debug, Clone)]
 pub struct Quota {
     pub(crate) admission: Arc<Admission>,
+    pub(crate) actor: Actor,
 }
 
 impl Quota {
@@ -51,18 +60,56 @@ impl Quota {
         Builder::new()
     }
 
-    /// Charges every cost, or none: allowed only if each metric has room in every one of its periods.
+    /// The same engine, for changes that `actor` makes: the audit log then says so.
+    #[must_use]
+    pub fn acting_as(&self, actor: &str) -> Self {
+        Self { admission: Arc::clone(&self.admission), actor: Some(actor.into()) }
+    }
+
+    /// Decides on everything that one request asks for: features and quotas, all or nothing. What the
+    /// middlewares of web frameworks call.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] and [`Error::Unknown`] for what no plan could have, [`Error::Unknown`]
+    /// also for a subject whose plan was removed from the plans, [`Error::NoPlans`] and [`Error::Plans`]
+    /// where there never were any plans, and [`Error::Conflict`] for an idempotency key that was used for
+    /// something else. A denial is no error, and neither is a store that cannot answer: the decision then
+    /// says [`StoreUnavailable`](crate::Reason::StoreUnavailable), unless the plan allows units without it.
+    pub async fn admit(&self, request: &Request<'_>) -> Result<Decision, Error> {
+        self.admission.admit(Wait::Yield, request).await
+    }
+
+    /// Charges every cost, or none: allowed only if each metric has room in every one of its periods, the
+    /// subject's and its account's.
     ///
     /// `costs` are metrics and units, each from 1 to [`UNITS_MAX`](crate::UNITS_MAX). The first
     /// charge of a subject without a subscription starts the default plan's trial, if it is one.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidArgument`] and [`Error::Unknown`] for costs that no plan could have,
-    /// [`Error::Unknown`] also for a subject whose plan was removed from the plans, and
-    /// [`Error::Store`] where the store cannot answer. A denial is no error.
+    /// As [`admit`](Self::admit).
     pub async fn consume(&self, subject: &str, costs: &[(&str, u64)]) -> Result<Decision, Error> {
-        self.admission.admit(Wait::Yield, Purpose::Charge, subject, costs).await
+        self.admission.admit(Wait::Yield, &Request::by(subject).costs(costs)).await
+    }
+
+    /// Charges like [`consume`](Self::consume), at most once under an idempotency key: asked for again, it
+    /// answers as it did, and the decision is marked `repeated`. A denied request charges nothing, so asked
+    /// again under its key, it is decided anew.
+    ///
+    /// The key is the subject's own, from 1 to 256 bytes, and is remembered for
+    /// [`Builder::idempotency_ttl`].
+    ///
+    /// # Errors
+    ///
+    /// As [`admit`](Self::admit); [`Error::Conflict`] where the key was used with other costs.
+    pub async fn consume_once(
+        &self,
+        subject: &str,
+        costs: &[(&str, u64)],
+        idempotency_key: &str,
+    ) -> Result<Decision, Error> {
+        self.admission.admit(Wait::Yield, &Request::by(subject).costs(costs).once(idempotency_key)).await
     }
 
     /// Whether [`consume`](Self::consume) would be allowed now. Consumes nothing, promises nothing:
@@ -70,18 +117,101 @@ impl Quota {
     ///
     /// # Errors
     ///
-    /// As [`consume`](Self::consume).
+    /// As [`admit`](Self::admit).
     pub async fn check(&self, subject: &str, costs: &[(&str, u64)]) -> Result<Decision, Error> {
-        self.admission.admit(Wait::Yield, Purpose::Look, subject, costs).await
+        self.admission.admit(Wait::Yield, &Request::by(subject).costs(costs).looking()).await
     }
 
-    /// Gives units back to the current periods, never below zero, and returns how they then stand.
+    /// Sets units aside for a request whose cost is known only when it is done: the reservation, or the
+    /// decision that denied it. They are given back after `ttl`, from 1 millisecond to 7 days, unless the
+    /// reservation is committed or released before.
     ///
     /// # Errors
     ///
-    /// As [`consume`](Self::consume).
+    /// As [`admit`](Self::admit).
+    pub async fn reserve(
+        &self,
+        subject: &str,
+        costs: &[(&str, u64)],
+        ttl: Duration,
+    ) -> Result<Result<Reservation, Decision>, Error> {
+        Ok(self.admission.reserve(Wait::Yield, subject, costs, ttl, None).await?.map(Reservation::new))
+    }
+
+    /// Reserves like [`reserve`](Self::reserve), once under an idempotency key: asked for again, it is the
+    /// same reservation.
+    ///
+    /// # Errors
+    ///
+    /// As [`admit`](Self::admit); [`Error::Conflict`] where the key was used with other costs.
+    pub async fn reserve_once(
+        &self,
+        subject: &str,
+        costs: &[(&str, u64)],
+        ttl: Duration,
+        idempotency_key: &str,
+    ) -> Result<Result<Reservation, Decision>, Error> {
+        let reserved = self.admission.reserve(Wait::Yield, subject, costs, ttl, Some(idempotency_key)).await?;
+        Ok(reserved.map(Reservation::new))
+    }
+
+    /// Commits a reservation by its name, in this process or another:
+    /// see [`Reservation::commit`]. A metric that the reservation does not hold is passed over.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::HoldExpired`], [`Error::HoldUnknown`], and [`Error::Store`] where the store cannot answer.
+    pub async fn commit(&self, reservation: HoldId, actual: &[(&str, u64)]) -> Result<Settlement, Error> {
+        self.admission.commit(Wait::Yield, reservation, actual).await
+    }
+
+    /// Releases a reservation by its name: see [`Reservation::release`].
+    ///
+    /// # Errors
+    ///
+    /// As [`commit`](Self::commit).
+    pub async fn release(&self, reservation: HoldId) -> Result<Settlement, Error> {
+        self.admission.release(Wait::Yield, reservation).await
+    }
+
+    /// Gives units back to the current periods, overage first and never below zero, and returns how they
+    /// then stand: for work that was charged and then failed. For levels such as storage, see
+    /// [`give_back`](Self::give_back).
+    ///
+    /// # Errors
+    ///
+    /// As [`consume`](Self::consume), and [`Error::Store`] where the store cannot answer.
     pub async fn refund(&self, subject: &str, costs: &[(&str, u64)]) -> Result<Vec<QuotaState>, Error> {
-        self.admission.refund(Wait::Yield, subject, costs).await
+        self.admission.refund(Wait::Yield, &self.actor, subject, costs, None).await
+    }
+
+    /// Gives units of a level back, such as storage that was freed or a seat that was left: its `total`
+    /// goes down, and what was used in other periods stays used.
+    ///
+    /// # Errors
+    ///
+    /// As [`refund`](Self::refund).
+    pub async fn give_back(&self, subject: &str, costs: &[(&str, u64)]) -> Result<Vec<QuotaState>, Error> {
+        self.admission.release_level(Wait::Yield, &self.actor, subject, costs, None).await
+    }
+
+    /// Grants units on top of the limits of the current periods: what support gives to somebody who has
+    /// run out. They end with the period, and those of a `total` never.
+    ///
+    /// # Errors
+    ///
+    /// As [`refund`](Self::refund).
+    pub async fn grant(&self, subject: &str, costs: &[(&str, u64)]) -> Result<Vec<QuotaState>, Error> {
+        self.admission.grant(Wait::Yield, &self.actor, subject, costs, None).await
+    }
+
+    /// Forgets what a subject has used of a metric in the current periods. What is reserved stays so.
+    ///
+    /// # Errors
+    ///
+    /// As [`refund`](Self::refund).
+    pub async fn reset_usage(&self, subject: &str, metric: &str) -> Result<Vec<QuotaState>, Error> {
+        self.admission.reset_usage(Wait::Yield, &self.actor, subject, metric).await
     }
 
     /// Every quota of a subject, its plan, trial and expiry: what an account page shows.
@@ -109,7 +239,7 @@ impl Quota {
     ///
     /// As [`feature`](Self::feature).
     pub async fn require(&self, subject: &str, name: &str) -> Result<Decision, Error> {
-        self.admission.require(Wait::Yield, subject, name, None).await
+        self.admission.admit(Wait::Yield, &Request::by(subject).feature(name)).await
     }
 
     /// Decides whether the subject's plan grants a value of a feature: 90 days of history where the
@@ -125,7 +255,7 @@ impl Quota {
         name: &str,
         value: impl Into<FeatureValue>,
     ) -> Result<Decision, Error> {
-        self.admission.require(Wait::Yield, subject, name, Some(value.into())).await
+        self.admission.admit(Wait::Yield, &Request::by(subject).feature_value(name, value)).await
     }
 
     /// The plans that the public may see, by rank.
@@ -145,7 +275,7 @@ impl Quota {
     ///
     /// [`Error::Store`] where the store cannot keep them.
     pub async fn set_plans(&self, plans: &Plans) -> Result<u64, Error> {
-        self.admission.set_plans(Wait::Yield, plans).await
+        self.admission.set_plans(Wait::Yield, &self.actor, plans).await
     }
 
     /// Makes the next caller read the plans anew, from the store or the plans file.
@@ -179,7 +309,65 @@ impl Quota {
     /// [`Error::InvalidArgument`] for a zone that does not exist, [`Error::Store`] where the store
     /// cannot keep it.
     pub async fn subscribe(&self, subject: &str, subscription: Subscription) -> Result<(), Error> {
-        self.admission.subscribe(Wait::Yield, subject, subscription).await
+        self.admission.subscribe(Wait::Yield, &self.actor, subject, subscription).await
+    }
+
+    /// Ends a subject's subscription. What is paid for until `expires_at` still grants.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] for a subject without a subscription, and as
+    /// [`subscribe`](Self::subscribe).
+    pub async fn cancel(&self, subject: &str) -> Result<Subscription, Error> {
+        self.admission.cancel(Wait::Yield, &self.actor, subject).await
+    }
+
+    /// Gives a subject features and limits of its own, in place of all it had of its own before. A subject
+    /// without a subscription gets one to the default plan.
+    ///
+    /// # Errors
+    ///
+    /// As [`subscribe`](Self::subscribe).
+    pub async fn set_overrides(&self, subject: &str, overrides: Overrides) -> Result<Subscription, Error> {
+        self.admission.set_overrides(Wait::Yield, &self.actor, subject, overrides).await
+    }
+
+    /// Switches enforcement, of everything or of one metric: at once in this process, within
+    /// [`Builder::feed_interval`] in others.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unknown`] for a metric that no plan names. [`Error::Store`] where the store cannot keep it:
+    /// it is in force in this process nevertheless.
+    pub async fn set_enforcement(&self, metric: Option<&str>, mode: Enforcement) -> Result<(), Error> {
+        self.admission.set_enforcement(Wait::Yield, &self.actor, metric, mode).await
+    }
+
+    /// Subjects that have a subscription, in pages.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`] where the store cannot answer.
+    pub async fn subscribers(&self, query: &SubscriberQuery) -> Result<Vec<Subscriber>, Error> {
+        self.admission.subscribers(Wait::Yield, query).await
+    }
+
+    /// How many subjects are on each plan, by the state of their subscription.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`] where the store cannot answer.
+    pub async fn census(&self) -> Result<Vec<Census>, Error> {
+        self.admission.census(Wait::Yield).await
+    }
+
+    /// Reads the store's log; [`EventQuery::changes`] is the audit trail.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`] where the store cannot answer.
+    pub async fn events(&self, query: &EventQuery) -> Result<Vec<Event>, Error> {
+        self.admission.events(Wait::Yield, query).await
     }
 
     /// Drops what is cached of a subject; the next request asks the store.
@@ -197,6 +385,9 @@ pub struct Builder {
     catalog_ttl: Duration,
     subscription_ttl: Duration,
     records_max: usize,
+    feed_interval: Duration,
+    idempotency_ttl: Duration,
+    enforcement: Enforcement,
 }
 
 impl Builder {
@@ -207,6 +398,9 @@ impl Builder {
             catalog_ttl: Duration::from_secs(300),
             subscription_ttl: Duration::from_secs(30),
             records_max: 100_000,
+            feed_interval: Duration::from_secs(1),
+            idempotency_ttl: Duration::from_secs(24 * 3_600),
+            enforcement: Enforcement::Enforce,
         }
     }
 
@@ -249,6 +443,25 @@ impl Builder {
         self
     }
 
+    /// How often the store is asked what other processes have changed; once a second by default.
+    pub fn feed_interval(mut self, interval: Duration) -> Self {
+        self.feed_interval = interval;
+        self
+    }
+
+    /// How long an idempotency key is remembered, and what became of a reservation; 24 hours by default.
+    pub fn idempotency_ttl(mut self, ttl: Duration) -> Self {
+        self.idempotency_ttl = ttl;
+        self
+    }
+
+    /// How denials are enforced, until somebody switches it: see
+    /// [`set_enforcement`](Quota::set_enforcement).
+    pub fn enforcement(mut self, mode: Enforcement) -> Self {
+        self.enforcement = mode;
+        self
+    }
+
     /// Opens the store that a URL names, such as `sqlite:quota.db` or `memory:`, and the engine on it.
     ///
     /// # Errors
@@ -279,10 +492,19 @@ impl Builder {
             catalog: Arc::new(catalog),
             records: Records::bounded(self.records_max),
             changes: Changes::default(),
+            feed: Feed::every(self.feed_interval)?,
+            switchboard: Switchboard::starting(self.enforcement),
+            debts: Debts::default(),
             subscription_ttl: self.subscription_ttl,
+            idempotency_ttl: self.idempotency_ttl,
         };
+        let admission = Arc::new(admission);
+        // Before anything is cached that may change. A store that fails now is asked again later.
+        if let Err(error) = admission.begin_to_follow(admission.call(wait)).await {
+            tracing::warn!(target: "quotum", %error, "the store's log cannot be read yet");
+        }
         // Bad plans are better refused now than at the first request.
         admission.plans(wait).await?;
-        Ok(Quota { admission: Arc::new(admission) })
+        Ok(Quota { admission, actor: None })
     }
 }

@@ -148,6 +148,13 @@ impl Record {
         Ok(Some(Arc::clone(&known.standing)))
     }
 
+    /// What was known last amounts to, however old it is: for when the store cannot be asked.
+    pub(crate) fn last_known(&self, plans: &Arc<Plans>, now: Timestamp) -> Option<Result<Arc<Standing>, Error>> {
+        let known = self.known.read();
+        let subscription = known.as_ref()?.fetched.subscription.as_ref();
+        Some(Standing::of(subscription, plans, now).map(Arc::new))
+    }
+
     /// What the store has told amounts to; it is kept unless a subscription was changed meanwhile, or
     /// the store was asked again later.
     pub(crate) fn keep(

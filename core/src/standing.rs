@@ -29,17 +29,47 @@ pub(crate) struct Standing {
     pub(crate) zone: TimeZone,
     /// From when its billing periods are counted.
     pub(crate) anchor: Option<Timestamp>,
+    /// The account whose plan is in force in place of all this, if the subject belongs to one.
+    pub(crate) membership: Option<Membership>,
     /// Whether the subject's first charge starts the default plan's trial.
     pub(crate) trial_to_start: bool,
     /// Until when all this holds, as far as time alone can change it.
     pub(crate) holds_until: Option<Timestamp>,
 }
 
+/// A subject's place in an account.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Membership {
+    pub(crate) account: Arc<str>,
+    /// What the member has of its own.
+    overrides: Overrides,
+}
+
+impl Membership {
+    /// What a member has: what its account has, with its own overrides.
+    pub(crate) fn within(&self, account: Arc<Standing>) -> Arc<Standing> {
+        if self.overrides == Overrides::default() {
+            return account;
+        }
+        let mut own = Standing::clone(&account);
+        own.plan = overridden(&account.plan, &self.overrides, Owner::Member);
+        Arc::new(own)
+    }
+}
+
 impl Standing {
     /// The standing at `now` of a subject with this subscription.
     pub(crate) fn of(subscription: Option<&Subscription>, plans: &Plans, now: Timestamp) -> Result<Self, Error> {
         match subscription {
-            Some(subscription) => Self::subscribed(subscription, plans, now),
+            Some(subscription) => match &subscription.account {
+                // Its own plan does not matter, even one that is gone.
+                Some(account) => {
+                    let overrides = subscription.overrides.clone();
+                    let membership = Some(Membership { account: account.as_str().into(), overrides });
+                    Ok(Self { membership, holds_until: None, ..Self::on_default_plan(plans, now) })
+                }
+                None => Self::subscribed(subscription, plans, now),
+            },
             None => Ok(Self::on_default_plan(plans, now)),
         }
     }
@@ -68,13 +98,14 @@ impl Standing {
         // A plan that is gone grants nothing to whom it has ended for; to others it is an error.
         let plan = if ended.is_some() { plan.unwrap_or_else(|_| plans.default_plan()) } else { plan? };
         Ok(Self {
-            plan: overridden(plan, &subscription.overrides),
+            plan: overridden(plan, &subscription.overrides, Owner::Payer),
             refused: ended.map(|end| (reason, end)),
             status: Some(subscription.status),
             trial_ends_at: ends_at.filter(|_| trial),
             expires_at,
             zone,
             anchor: subscription.anchor,
+            membership: None,
             trial_to_start: false,
             holds_until: ends_at.filter(|_| ended.is_none()),
         })
@@ -92,6 +123,7 @@ impl Standing {
             expires_at: None,
             zone: plans.zone().clone(),
             anchor: None,
+            membership: None,
             trial_to_start: trial,
             // The end of a trial that has not started moves with the time.
             holds_until: trial.then_some(now),
@@ -99,8 +131,17 @@ impl Standing {
     }
 }
 
+/// Whose overrides they are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    /// Of whoever has the subscription: they are in place of the plan's limits.
+    Payer,
+    /// Of a member of an account: they are in place of the limits for each member.
+    Member,
+}
+
 /// The plan with a subject's own values in place of its own.
-fn overridden(plan: &Arc<Plan>, overrides: &Overrides) -> Arc<Plan> {
+fn overridden(plan: &Arc<Plan>, overrides: &Overrides, owner: Owner) -> Arc<Plan> {
     if *overrides == Overrides::default() {
         return Arc::clone(plan);
     }
@@ -109,7 +150,8 @@ fn overridden(plan: &Arc<Plan>, overrides: &Overrides) -> Arc<Plan> {
         own.features.insert(name.as_str().into(), value.clone());
     }
     for (metric, limits) in &overrides.quotas {
-        own.quotas.insert(metric.as_str().into(), limits.clone());
+        let quotas = if owner == Owner::Member { &mut own.member_quotas } else { &mut own.quotas };
+        quotas.insert(metric.as_str().into(), limits.clone());
     }
     Arc::new(own)
 }

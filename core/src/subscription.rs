@@ -42,6 +42,10 @@ pub struct Subscription {
     pub anchor: Option<Timestamp>,
     /// The IANA zone of its calendar periods, where it is not that of the plans file.
     pub zone: Option<String>,
+    /// The account it belongs to, such as its team: while there is one, the account's plan and subscription
+    /// are in force in place of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
     /// What this subject has that its plan does not say.
     #[serde(default)]
     pub overrides: Overrides,
@@ -59,7 +63,7 @@ pub struct Overrides {
 }
 
 /// The state of a subscription.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// On trial until `trial_ends_at`, then denied as `trial_expired`.
@@ -120,6 +124,7 @@ impl Subscription {
             expires_at: None,
             anchor: None,
             zone: None,
+            account: None,
             overrides: Overrides::default(),
         }
     }
@@ -128,6 +133,20 @@ impl Subscription {
     #[must_use]
     pub fn trial(plan: &str, since: Timestamp) -> Self {
         Self { status: Status::Trialing, ..Self::active(plan, since) }
+    }
+
+    /// The same subscription of a member of `account`.
+    ///
+    /// ```
+    /// use quotum::Subscription;
+    ///
+    /// let member = Subscription::active("free", "2026-03-01T00:00:00Z".parse()?).in_account("acme");
+    /// assert_eq!(member.account.as_deref(), Some("acme"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn in_account(self, account: &str) -> Self {
+        Self { account: Some(account.to_owned()), ..self }
     }
 
     /// Refuses what these plans could not carry out.

@@ -11,15 +11,14 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 use pollster::block_on;
 use quotum::blocking::Quota;
-use quotum::store::{
-    Balance, Call, Charge, Charged, CounterKey, MemoryStore, Refund, Store, StoreError, StoreFuture, StoredPlans, Wait,
-};
-use quotum::{Error, ManualClock, Plans, PlansOrigin, Retry, Subscription, Timestamp};
+use quotum::store::{Call, Layer, Layered, MemoryStore, Step, Store, StoreError, StoreFuture, Wait};
+use quotum::{Error, Event, EventName, ManualClock, Plans, PlansOrigin, Reason, Retry, Subscription, Timestamp};
 
 /// A memory store that counts what it is asked, and can be made to fail or to hang.
+type Watched = Layered<Watch>;
+
 #[derive(Debug)]
-struct Watched {
-    inner: MemoryStore,
+struct Watch {
     plans_asked: AtomicU64,
     plans_answered: AtomicU64,
     subscriptions_asked: AtomicU64,
@@ -33,22 +32,22 @@ struct Watched {
     opened: Condvar,
 }
 
-impl Watched {
-    fn new() -> Arc<Self> {
-        Arc::new(Self {
-            inner: MemoryStore::new(),
-            plans_asked: AtomicU64::new(0),
-            plans_answered: AtomicU64::new(0),
-            subscriptions_asked: AtomicU64::new(0),
-            failing: AtomicBool::new(false),
-            panicking: AtomicBool::new(false),
-            plans_only: AtomicBool::new(false),
-            pause: AtomicBool::new(false),
-            gate: Mutex::new(true),
-            opened: Condvar::new(),
-        })
-    }
+fn watched() -> Arc<Watched> {
+    let watch = Watch {
+        plans_asked: AtomicU64::new(0),
+        plans_answered: AtomicU64::new(0),
+        subscriptions_asked: AtomicU64::new(0),
+        failing: AtomicBool::new(false),
+        panicking: AtomicBool::new(false),
+        plans_only: AtomicBool::new(false),
+        pause: AtomicBool::new(false),
+        gate: Mutex::new(true),
+        opened: Condvar::new(),
+    };
+    Arc::new(Layered::new(Arc::new(MemoryStore::new()), watch))
+}
 
+impl Watch {
     fn fail(&self, failing: bool) {
         self.failing.store(failing, Ordering::SeqCst);
     }
@@ -73,69 +72,44 @@ impl Watched {
     }
 }
 
-impl Store for Watched {
-    fn plans(&self, call: Call) -> StoreFuture<'_, Option<StoredPlans>> {
-        self.plans_asked.fetch_add(1, Ordering::SeqCst);
-        Box::pin(async move {
-            // Read first, so that what waits at the gate is out of date when it comes through.
-            let plans = self.inner.plans(call).await;
-            let passed = self.pass();
-            self.plans_answered.fetch_add(1, Ordering::SeqCst);
-            passed?;
-            plans
-        })
-    }
-
-    fn put_plans<'a>(&'a self, call: Call, plans: &'a Plans) -> StoreFuture<'a, u64> {
-        self.inner.put_plans(call, plans)
-    }
-
-    fn subscription<'a>(&'a self, call: Call, subject: &'a str) -> StoreFuture<'a, Option<Subscription>> {
-        self.subscriptions_asked.fetch_add(1, Ordering::SeqCst);
-        Box::pin(async move {
-            let mut paused = self.pause.load(Ordering::SeqCst);
-            std::future::poll_fn(|_| match std::mem::take(&mut paused) {
-                true => Poll::Pending,
-                false => Poll::Ready(()),
-            })
-            .await;
-            let subscription = self.inner.subscription(call, subject).await;
-            if !self.plans_only.load(Ordering::SeqCst) {
-                self.pass()?;
+impl Layer for Watch {
+    fn around<'a, T: Send + 'a>(&'a self, _: Call, step: Step, inner: StoreFuture<'a, T>) -> StoreFuture<'a, T> {
+        match step {
+            Step::Plans => {
+                self.plans_asked.fetch_add(1, Ordering::SeqCst);
+                Box::pin(async move {
+                    // Read first, so that what waits at the gate is out of date when it comes through.
+                    let plans = inner.await;
+                    let passed = self.pass();
+                    self.plans_answered.fetch_add(1, Ordering::SeqCst);
+                    passed?;
+                    plans
+                })
             }
-            subscription
-        })
+            Step::Subscription => {
+                self.subscriptions_asked.fetch_add(1, Ordering::SeqCst);
+                Box::pin(async move {
+                    let mut paused = self.pause.load(Ordering::SeqCst);
+                    std::future::poll_fn(|_| match std::mem::take(&mut paused) {
+                        true => Poll::Pending,
+                        false => Poll::Ready(()),
+                    })
+                    .await;
+                    let subscription = inner.await;
+                    if !self.plans_only.load(Ordering::SeqCst) {
+                        self.pass()?;
+                    }
+                    subscription
+                })
+            }
+            _ => inner,
+        }
     }
+}
 
-    fn put_subscription<'a>(
-        &'a self,
-        call: Call,
-        subject: &'a str,
-        subscription: &'a Subscription,
-    ) -> StoreFuture<'a, ()> {
-        self.inner.put_subscription(call, subject, subscription)
-    }
-
-    fn add_subscription<'a>(
-        &'a self,
-        call: Call,
-        subject: &'a str,
-        subscription: &'a Subscription,
-    ) -> StoreFuture<'a, Subscription> {
-        self.inner.add_subscription(call, subject, subscription)
-    }
-
-    fn charge<'a>(&'a self, call: Call, charges: &'a [Charge]) -> StoreFuture<'a, Charged> {
-        self.inner.charge(call, charges)
-    }
-
-    fn balances<'a>(&'a self, call: Call, keys: &'a [CounterKey]) -> StoreFuture<'a, Vec<Balance>> {
-        self.inner.balances(call, keys)
-    }
-
-    fn refund<'a>(&'a self, call: Call, refunds: &'a [Refund]) -> StoreFuture<'a, Vec<Balance>> {
-        self.inner.refund(call, refunds)
-    }
+/// A change that another process makes.
+fn changed() -> Event {
+    Event::new(EventName::SubscriptionChanged, Timestamp::UNIX_EPOCH)
 }
 
 const TTL: Duration = Duration::from_secs(300);
@@ -169,7 +143,7 @@ fn eventually(mut done: impl FnMut() -> bool) {
 
 #[test]
 fn plans_come_from_the_file_until_the_store_has_some() {
-    let store = Watched::new();
+    let store = watched();
     let (quota, _) = open(&store);
     assert_eq!((limit(&quota), quota.catalog_status().unwrap().origin), (Some(1), PlansOrigin::File));
     assert_eq!(quota.set_plans(&plans(7)).unwrap(), 1);
@@ -180,9 +154,9 @@ fn plans_come_from_the_file_until_the_store_has_some() {
 
 #[test]
 fn plans_are_served_from_memory_until_they_are_stale_and_while_one_refresh_runs() {
-    let store = Watched::new();
+    let store = watched();
     let (quota, clock) = open(&store);
-    let asked = || store.plans_asked.load(Ordering::SeqCst);
+    let asked = || store.layer().plans_asked.load(Ordering::SeqCst);
     assert_eq!(asked(), 1);
     for _ in 0..1_000 {
         assert_eq!(limit(&quota), Some(1));
@@ -190,7 +164,7 @@ fn plans_are_served_from_memory_until_they_are_stale_and_while_one_refresh_runs(
     assert_eq!(asked(), 1);
 
     // Another process puts new plans; this one serves what it has, and asks once, off the request path.
-    block_on(store.put_plans(Call::new(Timestamp::UNIX_EPOCH, Wait::Block), &plans(9))).unwrap();
+    block_on(store.put_plans(Call::new(Timestamp::UNIX_EPOCH, Wait::Block), &plans(9), &changed())).unwrap();
     assert_eq!(limit(&quota), Some(1));
     clock.advance(TTL);
     quota.clone().usage("ana").unwrap();
@@ -200,34 +174,34 @@ fn plans_are_served_from_memory_until_they_are_stale_and_while_one_refresh_runs(
 
 #[test]
 fn a_request_never_waits_for_a_refresh_that_hangs() {
-    let store = Watched::new();
+    let store = watched();
     let (quota, clock) = open(&store);
     assert_eq!(limit(&quota), Some(1));
-    store.shut();
+    store.layer().shut();
     clock.advance(TTL / 10 - Duration::from_secs(1));
     quota.clear_catalog();
-    store.open();
+    store.layer().open();
     assert_eq!(limit(&quota), Some(1));
-    store.shut();
+    store.layer().shut();
     clock.advance(TTL);
-    store.subscriptions_asked.store(0, Ordering::SeqCst);
+    store.layer().subscriptions_asked.store(0, Ordering::SeqCst);
     // The subscription is stale too, so look at what needs only plans.
-    let before = store.plans_asked.load(Ordering::SeqCst);
+    let before = store.layer().plans_asked.load(Ordering::SeqCst);
     for _ in 0..100 {
         assert_eq!(quota.plans().unwrap().len(), 2);
     }
-    eventually(|| store.plans_asked.load(Ordering::SeqCst) == before + 1);
-    store.open();
+    eventually(|| store.layer().plans_asked.load(Ordering::SeqCst) == before + 1);
+    store.layer().open();
     eventually(|| quota.catalog_status().unwrap().loaded_at == quotum::Clock::wall(&*clock));
 }
 
 #[test]
 fn when_the_store_fails_the_last_good_plans_serve_and_the_status_says_so() {
-    let store = Watched::new();
+    let store = watched();
     let (quota, clock) = open(&store);
     quota.set_plans(&plans(5)).unwrap();
     assert_eq!(limit(&quota), Some(5));
-    store.fail(true);
+    store.layer().fail(true);
     clock.advance(TTL);
     assert_eq!(quota.plans().unwrap().len(), 2);
     eventually(|| quota.catalog_status().unwrap().last_error.is_some());
@@ -238,7 +212,7 @@ fn when_the_store_fails_the_last_good_plans_serve_and_the_status_says_so() {
     assert_eq!(quota.plans().unwrap().len(), 2, "even when told to load them anew");
 
     // Soon after it is back, all is well again.
-    store.fail(false);
+    store.layer().fail(false);
     clock.advance(Duration::from_secs(6));
     eventually(|| {
         let _plans = quota.plans();
@@ -249,12 +223,12 @@ fn when_the_store_fails_the_last_good_plans_serve_and_the_status_says_so() {
 
 #[test]
 fn a_store_that_fails_from_the_start_leaves_the_file() {
-    let store = Watched::new();
-    store.fail(true);
+    let store = watched();
+    store.layer().fail(true);
     let (quota, clock) = open(&store);
     let status = quota.catalog_status().unwrap();
     assert_eq!((status.origin, status.last_error.is_some()), (PlansOrigin::File, true));
-    store.fail(false);
+    store.layer().fail(false);
     quota.set_plans(&plans(3)).unwrap();
     clock.advance(Duration::from_secs(6));
     assert_eq!(limit(&quota), Some(3));
@@ -263,8 +237,8 @@ fn a_store_that_fails_from_the_start_leaves_the_file() {
 #[test]
 fn without_plans_anywhere_no_engine_opens() {
     assert_eq!(Quota::builder().open("memory:").unwrap_err(), Error::NoPlans);
-    let store = Watched::new();
-    store.fail(true);
+    let store = watched();
+    store.layer().fail(true);
     assert!(matches!(Quota::builder().open_on(store).unwrap_err(), Error::Store(_)));
 }
 
@@ -289,9 +263,9 @@ fn a_plans_file_is_read_anew_and_a_bad_one_changes_nothing() {
 
 #[test]
 fn a_subscription_is_asked_for_once_until_it_is_stale() {
-    let store = Watched::new();
+    let store = watched();
     let (quota, clock) = open(&store);
-    let asked = || store.subscriptions_asked.load(Ordering::SeqCst);
+    let asked = || store.layer().subscriptions_asked.load(Ordering::SeqCst);
     for _ in 0..100 {
         limit(&quota);
     }
@@ -299,14 +273,14 @@ fn a_subscription_is_asked_for_once_until_it_is_stale() {
     // Another process changes the plan: seen when the time to live is over.
     let now = quotum::Clock::wall(&*clock);
     let call = Call::new(now, Wait::Block);
-    block_on(store.put_subscription(call, "ana", &Subscription::active("pro", now))).unwrap();
-    assert_eq!(&*quota.check("ana", &[("jobs", 1)]).unwrap().plan, "free");
+    block_on(store.put_subscription(call, "ana", &Subscription::active("pro", now), &changed())).unwrap();
+    assert_eq!(quota.check("ana", &[("jobs", 1)]).unwrap().plan.as_deref(), Some("free"));
     clock.advance(TTL / 10);
-    assert_eq!(&*quota.check("ana", &[("jobs", 1)]).unwrap().plan, "pro");
+    assert_eq!(quota.check("ana", &[("jobs", 1)]).unwrap().plan.as_deref(), Some("pro"));
     assert_eq!(asked(), 2);
     // A change in this process is seen at once.
     quota.subscribe("ana", Subscription::active("free", now)).unwrap();
-    assert_eq!(&*quota.check("ana", &[("jobs", 1)]).unwrap().plan, "free");
+    assert_eq!(quota.check("ana", &[("jobs", 1)]).unwrap().plan.as_deref(), Some("free"));
     quota.forget_subject("ana");
     limit(&quota);
     assert_eq!(asked(), 4);
@@ -314,37 +288,37 @@ fn a_subscription_is_asked_for_once_until_it_is_stale() {
 
 #[test]
 fn of_many_first_requests_of_one_subject_one_asks_the_store() {
-    let store = Watched::new();
+    let store = watched();
     let (quota, _) = open(&store);
-    store.shut();
+    store.layer().shut();
     std::thread::scope(|scope| {
         let requests: Vec<_> = (0..32).map(|_| scope.spawn(|| limit(&quota))).collect();
-        eventually(|| store.subscriptions_asked.load(Ordering::SeqCst) == 1);
+        eventually(|| store.layer().subscriptions_asked.load(Ordering::SeqCst) == 1);
         std::thread::sleep(Duration::from_millis(20));
-        store.open();
+        store.layer().open();
         for request in requests {
             assert_eq!(request.join().unwrap(), Some(1));
         }
     });
-    assert_eq!(store.subscriptions_asked.load(Ordering::SeqCst), 1);
+    assert_eq!(store.layer().subscriptions_asked.load(Ordering::SeqCst), 1);
 }
 
 /// A refresh that has read the old plans must not put them back after `set_plans` has returned.
 #[test]
 fn a_refresh_under_way_does_not_undo_a_change_of_plans() {
-    let store = Watched::new();
+    let store = watched();
     let (quota, clock) = open(&store);
     for units in 2..30 {
         clock.advance(TTL);
-        store.shut();
-        let before = store.plans_asked.load(Ordering::SeqCst);
+        store.layer().shut();
+        let before = store.layer().plans_asked.load(Ordering::SeqCst);
         eventually(|| {
             quota.plans().unwrap();
-            store.plans_asked.load(Ordering::SeqCst) > before
+            store.layer().plans_asked.load(Ordering::SeqCst) > before
         });
         let refresh = std::thread::spawn({
             let store = store.clone();
-            move || store.open()
+            move || store.layer().open()
         });
         quota.set_plans(&plans(units)).unwrap();
         refresh.join().unwrap();
@@ -353,7 +327,9 @@ fn a_refresh_under_way_does_not_undo_a_change_of_plans() {
             std::thread::sleep(Duration::from_micros(200));
         }
         // The next round's gate is not for this round's refresh.
-        eventually(|| store.plans_answered.load(Ordering::SeqCst) == store.plans_asked.load(Ordering::SeqCst));
+        eventually(|| {
+            store.layer().plans_answered.load(Ordering::SeqCst) == store.layer().plans_asked.load(Ordering::SeqCst)
+        });
         assert_eq!(limit(&quota), Some(units));
     }
 }
@@ -361,41 +337,47 @@ fn a_refresh_under_way_does_not_undo_a_change_of_plans() {
 /// A subscription that was read before a change must not be kept after it.
 #[test]
 fn a_subscription_being_read_does_not_undo_a_change_of_it() {
-    let store = Watched::new();
+    let store = watched();
     let (quota, clock) = open(&store);
     for round in 0..30 {
         let subject = format!("subject-{round}");
-        store.shut();
-        let before = store.subscriptions_asked.load(Ordering::SeqCst);
+        store.layer().shut();
+        let before = store.layer().subscriptions_asked.load(Ordering::SeqCst);
         std::thread::scope(|scope| {
             let reading = scope.spawn(|| quota.check(&subject, &[("jobs", 1)]).unwrap().plan);
-            eventually(|| store.subscriptions_asked.load(Ordering::SeqCst) > before);
+            eventually(|| store.layer().subscriptions_asked.load(Ordering::SeqCst) > before);
             quota.subscribe(&subject, Subscription::active("pro", quotum::Clock::wall(&*clock))).unwrap();
-            store.open();
-            assert_eq!(&*reading.join().unwrap(), "free", "it asked before the change");
+            store.layer().open();
+            assert_eq!(reading.join().unwrap().as_deref(), Some("free"), "it asked before the change");
         });
-        assert_eq!(&*quota.check(&subject, &[("jobs", 1)]).unwrap().plan, "pro");
+        assert_eq!(quota.check(&subject, &[("jobs", 1)]).unwrap().plan.as_deref(), Some("pro"));
     }
 }
 
 /// While a plan that nobody knows has the plans loaded anew, others are served.
 #[test]
 fn an_unknown_plan_holds_nobody_else_up() {
-    let store = Watched::new();
+    let store = watched();
     let (quota, clock) = open(&store);
     let now = quotum::Clock::wall(&*clock);
-    block_on(store.put_subscription(Call::new(now, Wait::Block), "eve", &Subscription::active("lead", now))).unwrap();
+    block_on(store.put_subscription(
+        Call::new(now, Wait::Block),
+        "eve",
+        &Subscription::active("lead", now),
+        &changed(),
+    ))
+    .unwrap();
     assert_eq!(limit(&quota), Some(1));
     assert!(quota.check("eve", &[("jobs", 1)]).is_err());
     clock.advance(Duration::from_secs(2));
-    store.plans_only.store(true, Ordering::SeqCst);
-    store.shut();
-    let before = store.plans_asked.load(Ordering::SeqCst);
+    store.layer().plans_only.store(true, Ordering::SeqCst);
+    store.layer().shut();
+    let before = store.layer().plans_asked.load(Ordering::SeqCst);
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| quota.check("eve", &[("jobs", 1)]));
-        eventually(|| store.plans_asked.load(Ordering::SeqCst) > before);
+        eventually(|| store.layer().plans_asked.load(Ordering::SeqCst) > before);
         assert_eq!(limit(&quota), Some(1));
-        store.open();
+        store.layer().open();
         assert!(waiting.join().unwrap().is_err());
     });
 }
@@ -403,19 +385,19 @@ fn an_unknown_plan_holds_nobody_else_up() {
 /// A store of the host's own may panic: whoever waits for its answer is told.
 #[test]
 fn a_store_that_panics_leaves_nobody_waiting() {
-    let store = Watched::new();
+    let store = watched();
     let (quota, _) = open(&store);
-    store.panicking.store(true, Ordering::SeqCst);
-    let error = quota.check("ana", &[("jobs", 1)]).unwrap_err();
-    assert_eq!(error.to_string(), "the store failed: it panicked");
-    store.panicking.store(false, Ordering::SeqCst);
+    store.layer().panicking.store(true, Ordering::SeqCst);
+    let denial = quota.check("ana", &[("jobs", 1)]).unwrap().denied.unwrap();
+    assert_eq!(denial.cause.as_deref(), Some("the store failed: it panicked"));
+    store.layer().panicking.store(false, Ordering::SeqCst);
     assert_eq!(limit(&quota), Some(1));
 }
 
 /// A process that has not yet seen the new plans must not refuse whom another has put on one of them.
 #[test]
 fn a_subject_on_a_plan_put_by_another_process_has_the_plans_loaded_anew() {
-    let store = Watched::new();
+    let store = watched();
     let (here, clock) = open(&store);
     let (elsewhere, _) = open(&store);
     let more = plans(1).to_json().replace(r#""pro":{"#, r#""gold":{"rank":2,"quotas":{"jobs":"70/day"}},"pro":{"#);
@@ -427,39 +409,46 @@ fn a_subject_on_a_plan_put_by_another_process_has_the_plans_loaded_anew() {
     assert!(here.consume("bob", &[("jobs", 1)]).unwrap().allowed);
 
     // A plan that nobody knows asks the store once a second at the most.
-    let asked = store.plans_asked.load(Ordering::SeqCst);
-    block_on(store.put_subscription(Call::new(now, Wait::Block), "eve", &Subscription::active("lead", now))).unwrap();
+    let asked = store.layer().plans_asked.load(Ordering::SeqCst);
+    block_on(store.put_subscription(
+        Call::new(now, Wait::Block),
+        "eve",
+        &Subscription::active("lead", now),
+        &changed(),
+    ))
+    .unwrap();
     for _ in 0..50 {
         let error = here.check("eve", &[("jobs", 1)]).unwrap_err();
         assert!(matches!(error, Error::Unknown { .. }), "{error}");
     }
-    assert!(store.plans_asked.load(Ordering::SeqCst) <= asked + 1);
+    assert!(store.layer().plans_asked.load(Ordering::SeqCst) <= asked + 1);
 }
 
 /// A task that has asked the store and is not polled again holds nobody up.
 #[test]
 fn a_task_that_is_never_polled_again_stalls_no_other() {
-    let store = Watched::new();
+    let store = watched();
     let (quota, _) = open(&store);
     let tasks = quota.to_async();
     let mut context = Context::from_waker(Waker::noop());
-    store.pause.store(true, Ordering::SeqCst);
+    store.layer().pause.store(true, Ordering::SeqCst);
     let mut forgotten = Box::pin(tasks.check("ana", &[("jobs", 1)]));
     assert!(forgotten.as_mut().poll(&mut context).is_pending());
-    store.pause.store(false, Ordering::SeqCst);
+    store.layer().pause.store(false, Ordering::SeqCst);
     assert_eq!(limit(&quota), Some(1));
     assert!(block_on(tasks.check("ana", &[("jobs", 1)])).unwrap().allowed);
     drop(forgotten);
 }
 
 #[test]
-fn a_store_error_is_an_error_and_never_a_denial() {
-    let store = Watched::new();
+fn a_store_that_fails_is_told_apart_from_every_other_denial() {
+    let store = watched();
     let (quota, _) = open(&store);
-    store.fail(true);
-    let error = quota.consume("ana", &[("jobs", 1)]).unwrap_err();
-    assert_eq!(error.to_string(), "the store failed: the server is gone");
-    assert_eq!(error.retry(), Retry::Safe);
-    store.fail(false);
+    store.layer().fail(true);
+    let denial = quota.consume("ana", &[("jobs", 1)]).unwrap().denied.unwrap();
+    assert_eq!(denial.reason, Reason::StoreUnavailable);
+    assert_eq!(denial.cause.as_deref(), Some("the store failed: the server is gone"));
+    assert_eq!(quota.usage("ana").unwrap_err().retry(), Retry::Safe, "where there is no decision, it is an error");
+    store.layer().fail(false);
     assert!(quota.consume("ana", &[("jobs", 1)]).unwrap().allowed, "nothing was charged by the failure");
 }

@@ -186,7 +186,10 @@ fn after_a_failed_write_the_store_stops_and_keeps_what_it_acknowledged() {
         let (mut acknowledged, errors) = (0, &mut Vec::new());
         for number in 0..3_000 {
             match quota.consume(&format!("subject-{number}"), &[("jobs", 1)]) {
-                Ok(decision) => acknowledged += u64::from(decision.allowed),
+                Ok(decision) => match decision.denied {
+                    None => acknowledged += 1,
+                    Some(denial) => errors.push(denial.cause.unwrap()),
+                },
                 Err(error) => errors.push(error.to_string()),
             }
         }

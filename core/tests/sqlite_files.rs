@@ -13,7 +13,7 @@ use std::time::Duration;
 use pollster::block_on;
 use quotum::blocking::Quota;
 use quotum::store::{SqliteOptions, Store, StoreError};
-use quotum::{Error, Plans, Retry};
+use quotum::{Error, Plans, Reason, Retry};
 use rusqlite::Connection;
 
 fn quota_on(store: impl Store) -> Quota {
@@ -80,7 +80,7 @@ fn a_newer_schema_is_refused() {
     let (_folder, file) = filled();
     Connection::open(&file).unwrap().pragma_update(None, "user_version", 99).unwrap();
     let error = refused(&file);
-    assert!(matches!(error, StoreError::NewerSchema { found: 99, known: 1, .. }), "{error}");
+    assert!(matches!(error, StoreError::NewerSchema { found: 99, known: 2, .. }), "{error}");
     assert!(error.to_string().ends_with("update the library"), "{error}");
 }
 
@@ -178,7 +178,9 @@ fn a_file_that_stays_busy_is_an_error_to_retry_and_charges_nothing() {
     assert!(quota.consume("ana", &[("jobs", 1)]).unwrap().allowed);
     let other = Connection::open(&file).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let error = quota.consume("ana", &[("jobs", 1)]).unwrap_err();
+    let denial = quota.consume("ana", &[("jobs", 1)]).unwrap().denied.unwrap();
+    assert_eq!(denial.reason, Reason::StoreUnavailable);
+    let error = quota.refund("ana", &[("jobs", 1)]).unwrap_err();
     assert!(
         matches!(error, Error::Store(StoreError::Busy { waited }) if waited >= Duration::from_millis(50)),
         "{error}"

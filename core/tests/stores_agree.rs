@@ -10,8 +10,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use pollster::block_on;
 use proptest::prelude::*;
-use quotum::store::{Call, Charge, CounterKey, Durability, MemoryStore, Refund, SqliteOptions, Store, Wait};
-use quotum::{Limit, Period, Timestamp, UNITS_MAX};
+use quotum::store::{
+    Adjust, Adjustment, Call, Charge, CounterKey, Durability, MemoryStore, SqliteOptions, Store, Wait,
+};
+use quotum::{Event, EventName, Limit, Period, Timestamp, UNITS_MAX};
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -78,6 +80,7 @@ fn memory_sqlite_and_a_naive_model_agree_on_random_work() {
         for (step, blocking) in steps {
             let wait = if blocking { Wait::Block } else { Wait::Yield };
             let call = Call::new(Timestamp::UNIX_EPOCH, wait);
+            let event = Event::new(EventName::UsageAdjusted, Timestamp::UNIX_EPOCH);
             match &step {
                 Step::Charge(parts) => {
                     let charge = |(counter, amount, limit): &(usize, u64, Option<u64>)| Charge {
@@ -87,19 +90,22 @@ fn memory_sqlite_and_a_naive_model_agree_on_random_work() {
                     };
                     let charges: Vec<Charge> = parts.iter().map(charge).collect();
                     let expected = model_charge(&mut model, parts);
-                    let found = stores.each_ref().map(|store| block_on(store.charge(call, &charges)).unwrap());
-                    prop_assert_eq!(found[0].granted, expected, "memory: {:?}", parts);
+                    let found = stores.each_ref().map(|store| block_on(store.charge(call, &charges, None)).unwrap());
+                    prop_assert_eq!(found[0].granted(), expected, "memory: {:?}", parts);
                     prop_assert_eq!(&found[1], &found[0], "SQLite: {:?}", parts);
                 }
                 Step::Refund(parts) => {
-                    let refund =
-                        |(counter, amount): &(usize, u64)| Refund { key: keys[*counter].clone(), amount: *amount };
-                    let refunds: Vec<Refund> = parts.iter().map(refund).collect();
+                    let refund = |(counter, amount): &(usize, u64)| Adjustment {
+                        key: keys[*counter].clone(),
+                        by: Adjust::Refund(*amount),
+                    };
+                    let refunds: Vec<Adjustment> = parts.iter().map(refund).collect();
                     for (counter, amount) in parts {
                         let used = model.entry(*counter).or_insert(0);
                         *used = used.saturating_sub(*amount);
                     }
-                    let found = stores.each_ref().map(|store| block_on(store.refund(call, &refunds)).unwrap());
+                    let found =
+                        stores.each_ref().map(|store| block_on(store.adjust(call, &refunds, None, &event)).unwrap());
                     prop_assert_eq!(&found[1], &found[0], "{:?}", parts);
                 }
             }

@@ -9,9 +9,9 @@ use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use pollster::block_on;
 use quotum::store::{
-    Call, Charge, CounterKey, Durability, MemoryStore, Refund, SqliteOptions, SqliteStore, Store, Wait,
+    Adjust, Adjustment, Call, Charge, CounterKey, Durability, MemoryStore, SqliteOptions, SqliteStore, Store, Wait,
 };
-use quotum::{Limit, Period, Timestamp, UNITS_MAX};
+use quotum::{Event, EventName, Limit, Period, Timestamp, UNITS_MAX};
 
 #[derive(Debug, Arbitrary)]
 enum Step {
@@ -38,6 +38,7 @@ fuzz_target!(|steps: Vec<Step>| {
     let amount = |units: u64| units % UNITS_MAX + 1;
     let memory = MemoryStore::new();
     let call = Call::new(Timestamp::UNIX_EPOCH, Wait::Block);
+    let event = Event::new(EventName::UsageAdjusted, Timestamp::UNIX_EPOCH);
     for step in steps.iter().take(50) {
         match step {
             Step::Charge(parts) => {
@@ -50,17 +51,17 @@ fuzz_target!(|steps: Vec<Step>| {
                         limit: limit.map_or(Limit::Unlimited, |limit| Limit::Units(limit % (UNITS_MAX + 1))),
                     })
                     .collect();
-                let expected = block_on(memory.charge(call, &charges)).unwrap();
-                assert_eq!(block_on(SQLITE.1.charge(call, &charges)).unwrap(), expected);
+                let expected = block_on(memory.charge(call, &charges, None)).unwrap();
+                assert_eq!(block_on(SQLITE.1.charge(call, &charges, None)).unwrap(), expected);
             }
             Step::Refund(parts) => {
-                let refunds: Vec<Refund> = parts
+                let refunds: Vec<Adjustment> = parts
                     .iter()
                     .take(8)
-                    .map(|&(counter, units)| Refund { key: key(counter), amount: amount(units) })
+                    .map(|&(counter, units)| Adjustment { key: key(counter), by: Adjust::Refund(amount(units)) })
                     .collect();
-                let expected = block_on(memory.refund(call, &refunds)).unwrap();
-                assert_eq!(block_on(SQLITE.1.refund(call, &refunds)).unwrap(), expected);
+                let expected = block_on(memory.adjust(call, &refunds, None, &event)).unwrap();
+                assert_eq!(block_on(SQLITE.1.adjust(call, &refunds, None, &event)).unwrap(), expected);
             }
         }
     }

@@ -73,6 +73,8 @@ pub(crate) struct Catalog {
     steps: AtomicU64,
     /// The step of the last clear: what was read before it is not served after it.
     cleared: AtomicU64,
+    /// The step of the last expiry: what was read before it is refreshed as soon as somebody asks.
+    expired: AtomicU64,
     /// Whether a refresh is running off the request path.
     refreshing: AtomicBool,
 }
@@ -99,6 +101,7 @@ impl Catalog {
             loading: Flight::new(),
             steps: AtomicU64::new(1),
             cleared: AtomicU64::new(0),
+            expired: AtomicU64::new(0),
             refreshing: AtomicBool::new(false),
         }
     }
@@ -108,7 +111,8 @@ impl Catalog {
         let cleared = self.cleared.load(Ordering::Acquire);
         let loaded = self.loaded.read().as_ref().filter(|loaded| loaded.started > cleared).cloned();
         let Some(loaded) = loaded else { return self.load_once(call).await };
-        if loaded.stale_from <= self.clock.monotonic() {
+        let expired = loaded.started < self.expired.load(Ordering::Acquire);
+        if expired || loaded.stale_from <= self.clock.monotonic() {
             self.refresh_aside(call);
         }
         Ok(loaded.plans)
@@ -122,6 +126,19 @@ impl Catalog {
             Some(loaded) => Ok(loaded.plans),
             None => self.load_once(call).await,
         }
+    }
+
+    /// Loads the plans anew, because somebody else has changed them. If that fails, those in force stay, and
+    /// are loaded as soon as that is possible.
+    pub(crate) async fn reload(self: &Arc<Self>, call: Call) {
+        self.expire();
+        self.loading.abandon();
+        let _failed = self.load_once(call).await;
+    }
+
+    /// Has the plans loaded anew off the request path, as soon as somebody asks for them.
+    pub(crate) fn expire(&self) {
+        self.expired.fetch_max(self.step(), Ordering::AcqRel);
     }
 
     pub(crate) fn status(&self) -> Option<CatalogStatus> {

@@ -47,6 +47,13 @@ pub struct Plan {
     /// How much it may use, by metric; at most one limit for each period.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub quotas: BTreeMap<Arc<str>, Vec<QuotaLimit>>,
+    /// How much each member of an account on this plan may use of what the account has, by metric.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub member_quotas: BTreeMap<Arc<str>, Vec<QuotaLimit>>,
+    /// Units that each subject may use of a metric while the store cannot be asked, by metric: charged when
+    /// it is back. Of a metric that is not listed, none.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub allow_degraded: BTreeMap<Arc<str>, u64>,
     /// How fast it may ask, by scope; at most one limit for each window.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub rates: BTreeMap<Arc<str>, Vec<RateLimit>>,
@@ -227,7 +234,13 @@ impl Plans {
 
     /// The metric by the name that the plans share.
     pub(crate) fn metric(&self, name: &str) -> Result<&Arc<str>, Error> {
-        self.known(Kind::Metric, name, |plan| &plan.quotas)
+        let found = self.metrics().find(|metric| ***metric == *name);
+        found.ok_or_else(|| Error::unknown(Kind::Metric, name, self.metrics().collect::<BTreeSet<_>>()))
+    }
+
+    /// Every metric of every plan; some of them several times.
+    pub(crate) fn metrics(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.plans.iter().flat_map(|plan| plan.quotas.keys().chain(plan.member_quotas.keys()))
     }
 
     /// The feature by the name that the plans share.

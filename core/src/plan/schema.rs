@@ -74,6 +74,8 @@ fn read_plan(id: &str, node: &Node, path: &str, problems: &mut Problems) -> Opti
         "stripe_prices",
         "features",
         "quotas",
+        "member_quotas",
+        "allow_degraded",
         "rates",
     ];
     let mut table = Table::open(node, path.to_owned(), &keys, problems)?;
@@ -96,6 +98,12 @@ fn read_plan(id: &str, node: &Node, path: &str, problems: &mut Problems) -> Opti
             table.take_names("features", problems, |_, node, key, problems| read_feature(node, key, problems)),
         ),
         quotas: shared(table.take_names("quotas", problems, |_, node, key, problems| read_quotas(node, key, problems))),
+        member_quotas: shared(
+            table.take_names("member_quotas", problems, |_, node, key, problems| read_quotas(node, key, problems)),
+        ),
+        allow_degraded: shared(
+            table.take_names("allow_degraded", problems, |_, node, key, problems| read_units(node, key, problems)),
+        ),
         rates: shared(table.take_names("rates", problems, |_, node, key, problems| read_rates(node, key, problems))),
     })
 }
@@ -152,6 +160,14 @@ fn read_u32(node: &Node, key: &str, most: u32, problems: &mut Problems) -> Optio
         Value::Integer(value) if (0..=i64::from(most)).contains(&value) => u32::try_from(value).ok(),
         _ => problems.expected(node, key, &format!("a whole number from 0 to {most}")),
     }
+}
+
+fn read_units(node: &Node, key: &str, problems: &mut Problems) -> Option<u64> {
+    let units = match node.value {
+        Value::Integer(value) => u64::try_from(value).ok().filter(|units| *units <= UNITS_MAX),
+        _ => None,
+    };
+    units.or_else(|| problems.expected(node, key, &format!("a whole number from 0 to {UNITS_MAX}")))
 }
 
 fn read_days(node: &Node, key: &str, problems: &mut Problems) -> Option<u32> {

@@ -4,9 +4,9 @@
 
 use std::sync::Arc;
 
-use super::limit::QuotaLimit;
 use super::plan::{FeatureValue, Plan, Plans};
 use crate::usage::counter::Balance;
+use crate::usage::demand::{Cost, Owners};
 use crate::usage::period::Period;
 
 /// The plans that may be suggested, cheapest first: visible ones from `rank` on. A default plan that is
@@ -16,10 +16,18 @@ pub(crate) fn candidates(plans: &Plans, rank: u32) -> impl Iterator<Item = &Arc<
     plans.visible().filter(move |plan| plan.rank >= rank && Some(*plan) != trial)
 }
 
-/// Whether `plan` would let `amount` units of a metric pass, given what each period has used.
-pub(crate) fn allows(plan: &Plan, metric: &str, amount: u64, used: impl Fn(Period) -> Balance) -> bool {
-    let Some(limits) = plan.quotas.get(metric) else { return false };
-    limits.iter().all(|limit: &QuotaLimit| limit.period().is_none_or(|period| used(period).fits(amount, limit.limit())))
+/// Whether `plan` would let these costs pass, given what each counter holds.
+pub(crate) fn allows(
+    plan: &Plan,
+    costs: &[Cost],
+    owners: &Owners,
+    held: impl Fn(&str, &str, Period) -> Balance,
+) -> bool {
+    costs.iter().all(|Cost { metric, amount }| {
+        owners.limits(plan, metric).all(|(owner, limit)| {
+            limit.period().is_none_or(|period| held(owner, metric, period).fits(*amount, limit.limit()))
+        })
+    })
 }
 
 /// Whether `plan` grants what was asked of a feature: its value, or only that it be there.

@@ -6,6 +6,7 @@
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod error;
+mod layer;
 mod memory;
 #[cfg(feature = "sqlite")]
 mod sqlite;
@@ -16,15 +17,21 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use serde::Serialize;
 
 pub use self::error::StoreError;
+pub use self::layer::{Layer, Layered, Step};
 pub use self::memory::MemoryStore;
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::{Durability, SqliteOptions, SqliteStore};
 use crate::error::Error;
+use crate::event::{Event, EventQuery};
 use crate::plan::Plans;
-use crate::subscription::Subscription;
-pub use crate::usage::counter::{Balance, Charge, Charged, CounterKey, charge_all};
+use crate::subscription::{Status, Subscription};
+pub use crate::usage::counter::{
+    Adjust, Adjustment, Balance, Charge, Charged, CounterKey, Crossing, Outcome, THRESHOLDS, charge_all,
+};
+pub use crate::usage::hold::{Fingerprint, Hold, Once, Part, Receipt, Settle, Settled, settle_one};
 
 /// What a store's method returns: a boxed future, so that any store fits behind one trait object.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
@@ -65,25 +72,70 @@ pub struct StoredPlans {
     pub plans: Plans,
 }
 
-/// Units to give back to a counter.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refund {
-    /// The counter.
-    pub key: CounterKey,
-    /// How many units, at least 1.
-    pub amount: u64,
+/// A subject and its subscription, as a listing shows them.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Subscriber {
+    /// The subject.
+    pub subject: Arc<str>,
+    /// Its subscription.
+    pub subscription: Subscription,
 }
 
-/// Where plans, subscriptions and counters last.
+/// Which subscribers to list, in the order of their subjects' bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubscriberQuery {
+    /// Only subjects that come after this one: the last of the page before.
+    pub after: Option<Arc<str>>,
+    /// Only subjects whose id contains this text, capitals and all.
+    pub containing: Option<String>,
+    /// Only subscriptions to this plan.
+    pub plan: Option<String>,
+    /// Only subscriptions in this state.
+    pub status: Option<Status>,
+    /// Only members of this account.
+    pub account: Option<String>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+impl SubscriberQuery {
+    /// The first hundred subscribers.
+    #[must_use]
+    pub const fn all() -> Self {
+        Self { after: None, containing: None, plan: None, status: None, account: None, limit: 100 }
+    }
+
+    pub(crate) fn wants(&self, subject: &str, subscription: &Subscription) -> bool {
+        self.after.as_ref().is_none_or(|after| subject > &**after)
+            && self.containing.as_ref().is_none_or(|text| subject.contains(text.as_str()))
+            && self.plan.as_ref().is_none_or(|plan| subscription.plan == *plan)
+            && self.status.is_none_or(|status| subscription.status == status)
+            && self.account.as_ref().is_none_or(|account| subscription.account.as_ref() == Some(account))
+    }
+}
+
+/// How many subjects have a subscription to a plan in a state.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Census {
+    /// The plan's id.
+    pub plan: String,
+    /// The state.
+    pub status: Status,
+    /// How many subjects.
+    pub subjects: u64,
+}
+
+/// Where plans, subscriptions, counters, holds and events last.
 ///
 /// A method that returns an error has done nothing, unless [`StoreError::retry`] says that the
-/// outcome is unknown. A future that is dropped has done the whole step or nothing of it.
+/// outcome is unknown. A future that is dropped has done the whole step or nothing of it. A method
+/// that takes an [`Event`] appends it to the log in the same step, if it changes anything.
 pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// The plans that were put last, if any were.
     fn plans(&self, call: Call) -> StoreFuture<'_, Option<StoredPlans>>;
 
     /// Replaces the plans and returns their version.
-    fn put_plans<'a>(&'a self, call: Call, plans: &'a Plans) -> StoreFuture<'a, u64>;
+    fn put_plans<'a>(&'a self, call: Call, plans: &'a Plans, event: &'a Event) -> StoreFuture<'a, u64>;
 
     /// The subscription of a subject, if it has one.
     fn subscription<'a>(&'a self, call: Call, subject: &'a str) -> StoreFuture<'a, Option<Subscription>>;
@@ -94,24 +146,58 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         call: Call,
         subject: &'a str,
         subscription: &'a Subscription,
+        event: &'a Event,
     ) -> StoreFuture<'a, ()>;
 
-    /// Gives a subject this subscription unless it has one, and returns the one it then has.
-    fn add_subscription<'a>(
+    /// Gives a subject the subscription `to` if the one it has is `from`, and returns the one it then
+    /// has: another than `to` where somebody else was faster.
+    fn swap_subscription<'a>(
         &'a self,
         call: Call,
         subject: &'a str,
-        subscription: &'a Subscription,
-    ) -> StoreFuture<'a, Subscription>;
+        from: Option<&'a Subscription>,
+        to: &'a Subscription,
+        event: &'a Event,
+    ) -> StoreFuture<'a, Option<Subscription>>;
+
+    /// Subjects that have a subscription, and theirs.
+    fn subscribers<'a>(&'a self, call: Call, query: &'a SubscriberQuery) -> StoreFuture<'a, Vec<Subscriber>>;
+
+    /// How many subjects are on each plan, by plan and state.
+    fn census(&self, call: Call) -> StoreFuture<'_, Vec<Census>>;
 
     /// Charges every counter, where all of them stay within their limits; otherwise none.
-    fn charge<'a>(&'a self, call: Call, charges: &'a [Charge]) -> StoreFuture<'a, Charged>;
+    ///
+    /// Under [`Once`], charges that were made are not made again as long as the store remembers them;
+    /// charges that were refused are decided anew.
+    fn charge<'a>(&'a self, call: Call, charges: &'a [Charge], once: Option<&'a Once>) -> StoreFuture<'a, Charged>;
+
+    /// Sets units aside on every counter, where all of them stay within their limits; otherwise on none.
+    /// They are given back at `expires_at`, unless the hold is settled before. Holds that were refused are
+    /// not remembered.
+    fn hold<'a>(&'a self, call: Call, hold: &'a Hold) -> StoreFuture<'a, Charged>;
+
+    /// Resolves a hold, once: charges what was really used and gives the rest back.
+    fn settle<'a>(&'a self, call: Call, settle: &'a Settle) -> StoreFuture<'a, Settled>;
 
     /// What each counter holds, in the order of the keys. A counter never charged holds nothing.
     fn balances<'a>(&'a self, call: Call, keys: &'a [CounterKey]) -> StoreFuture<'a, Vec<Balance>>;
 
-    /// Gives units back, each counter to zero at the least, and returns what each then holds.
-    fn refund<'a>(&'a self, call: Call, refunds: &'a [Refund]) -> StoreFuture<'a, Vec<Balance>>;
+    /// Changes counters whatever their limits, and returns what each then holds. Under [`Once`], nothing
+    /// is done a second time.
+    fn adjust<'a>(
+        &'a self,
+        call: Call,
+        adjustments: &'a [Adjustment],
+        once: Option<&'a Once>,
+        event: &'a Event,
+    ) -> StoreFuture<'a, Charged>;
+
+    /// Appends events to the log.
+    fn record<'a>(&'a self, call: Call, events: &'a [Event]) -> StoreFuture<'a, ()>;
+
+    /// Reads the log.
+    fn events<'a>(&'a self, call: Call, query: &'a EventQuery) -> StoreFuture<'a, Vec<Event>>;
 }
 
 /// Opens the store that a URL names.

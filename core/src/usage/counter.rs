@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::period::{Period, Window};
@@ -38,33 +39,115 @@ impl CounterKey {
     }
 }
 
-/// What a counter holds.
+/// What a counter holds. Every grant keeps `used + held` within the limit and the bonus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct Balance {
     /// Units used.
     pub used: u64,
+    /// Units set aside by holds that are still open.
+    pub held: u64,
+    /// Units granted on top of the limit, in this window only.
+    pub bonus: u64,
+    /// Units that were consumed although they did not fit: what a reservation cost more than it held,
+    /// and what was granted while the store could not be asked. Never part of `used`.
+    pub overage: u64,
+    /// The highest of [`THRESHOLDS`] that was ever reached, in percent; 0 for none. A store only keeps it.
+    pub told: u8,
 }
 
+/// How much of a limit, in percent, is worth telling about, lowest first. Each is told once in the life of
+/// a counter, however often refunds let it be reached again.
+pub const THRESHOLDS: [u8; 2] = [80, 100];
+
 impl Balance {
-    /// A balance of `used` units.
+    /// A balance of `used` units and nothing else.
     #[must_use]
     pub const fn of(used: u64) -> Self {
-        Self { used }
+        Self { used, held: 0, bonus: 0, overage: 0, told: 0 }
     }
 
-    /// Whether `amount` more units stay within `limit`. Nothing counts beyond [`UNITS_MAX`], however
+    /// How far the counter may be filled under `limit`. Nothing counts beyond [`UNITS_MAX`], however
     /// unlimited the quota.
     #[must_use]
-    pub fn fits(self, amount: u64, limit: Limit) -> bool {
-        let ceiling = limit.units().unwrap_or(UNITS_MAX).min(UNITS_MAX);
-        self.used.checked_add(amount).is_some_and(|total| total <= ceiling)
+    pub fn ceiling(self, limit: Limit) -> u64 {
+        limit.units().map_or(UNITS_MAX, |units| units.saturating_add(self.bonus)).min(UNITS_MAX)
     }
 
-    /// This balance after `amount` units were given back; never below zero.
+    /// How many more units fit within `limit`.
+    #[must_use]
+    pub fn room(self, limit: Limit) -> u64 {
+        self.ceiling(limit).saturating_sub(self.used.saturating_add(self.held))
+    }
+
+    /// Whether `amount` more units stay within `limit`.
+    #[must_use]
+    pub fn fits(self, amount: u64, limit: Limit) -> bool {
+        amount <= self.room(limit)
+    }
+
+    /// This balance after `amount` more units were used, which fit.
+    #[must_use]
+    pub const fn charged(self, amount: u64) -> Self {
+        Self { used: self.used.saturating_add(amount), ..self }
+    }
+
+    /// This balance after `amount` more units were set aside, which fit.
+    #[must_use]
+    pub const fn holding(self, amount: u64) -> Self {
+        Self { held: self.held.saturating_add(amount), ..self }
+    }
+
+    /// This balance after a hold of `amount` units has ended, whatever became of the units.
+    #[must_use]
+    pub const fn unheld(self, amount: u64) -> Self {
+        Self { held: self.held.saturating_sub(amount), ..self }
+    }
+
+    /// This balance after `amount` units were consumed, whether they fit or not: as many as fit count
+    /// as used, the others as overage.
+    #[must_use]
+    pub fn recorded(self, amount: u64, limit: Limit) -> Self {
+        let used = amount.min(self.room(limit));
+        let overage = self.overage.saturating_add(amount - used).min(UNITS_MAX);
+        Self { used: self.used + used, overage, ..self }
+    }
+
+    /// How much of the limit is used, in whole percent rounded down; `None` without a limit.
+    #[must_use]
+    pub fn percent(self, limit: Limit) -> Option<u64> {
+        let ceiling = self.ceiling(Limit::Units(limit.units()?));
+        // Of a limit of zero nothing can be used, so all of it always is.
+        Some(self.used.saturating_mul(100).checked_div(ceiling).unwrap_or(100))
+    }
+
+    /// This balance with the highest threshold that it has reached noted, and that threshold if it is new.
+    pub(crate) fn telling(self, limit: Limit) -> (Self, Option<u8>) {
+        let percent = self.percent(limit).unwrap_or(0);
+        let reached = THRESHOLDS.into_iter().rfind(|threshold| u64::from(*threshold) <= percent);
+        let new = reached.filter(|reached| *reached > self.told && self.used > 0);
+        (Self { told: new.unwrap_or(self.told), ..self }, new)
+    }
+
+    /// This balance after `amount` units were given back, overage first; never below zero.
     #[must_use]
     pub const fn refunded(self, amount: u64) -> Self {
-        Self { used: self.used.saturating_sub(amount) }
+        let beyond = amount.saturating_sub(self.overage);
+        let (overage, used) = (self.overage.saturating_sub(amount), self.used.saturating_sub(beyond));
+        Self { used, overage, ..self }
+    }
+
+    /// This balance after `amount` units were granted on top of the limit.
+    #[must_use]
+    pub fn granted(self, amount: u64) -> Self {
+        Self { bonus: self.bonus.saturating_add(amount).min(UNITS_MAX), ..self }
+    }
+
+    /// This balance as if nothing had been used yet. What is held stays held.
+    #[must_use]
+    pub const fn reset(self) -> Self {
+        Self { used: 0, overage: 0, ..self }
     }
 }
 
@@ -82,17 +165,57 @@ pub struct Charge {
 /// What became of a list of charges.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Charged {
-    /// Whether every charge was made; otherwise none was.
-    pub granted: bool,
-    /// What each charged counter holds now, in the order of the charges.
+    /// Whether they were made.
+    pub outcome: Outcome,
+    /// What each charged counter holds: now, or of a repeated step, right after it was first made.
     pub balances: Vec<Balance>,
+    /// The thresholds that were reached by this step and never before.
+    pub crossed: Vec<Crossing>,
 }
 
-/// Decides a list of charges, all or nothing: the arithmetic of [`Store::charge`].
+/// A threshold of a limit that a counter has reached for the first time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Crossing {
+    /// Which of the step's counters, by its place in the list.
+    pub index: usize,
+    /// Which of [`THRESHOLDS`], in percent.
+    pub percent: u8,
+}
+
+/// How a step that charges or holds has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Every charge was made.
+    Granted,
+    /// One at least did not fit, so none was made.
+    Refused,
+    /// The same step was made before, at this time, and was not made again.
+    Repeated(Timestamp),
+    /// Another step was made before under the same name; this one was not made.
+    Conflict,
+}
+
+impl Charged {
+    pub(crate) const fn conflict() -> Self {
+        Self { outcome: Outcome::Conflict, balances: Vec::new(), crossed: Vec::new() }
+    }
+
+    pub(crate) const fn repeated(at: Timestamp, balances: Vec<Balance>) -> Self {
+        Self { outcome: Outcome::Repeated(at), balances, crossed: Vec::new() }
+    }
+
+    /// Whether the charges are made, now or before.
+    #[must_use]
+    pub const fn granted(&self) -> bool {
+        matches!(self.outcome, Outcome::Granted | Outcome::Repeated(_))
+    }
+}
+
+/// Decides a list of charges, all or nothing: the arithmetic of [`Store::charge`] and [`Store::hold`].
 ///
-/// `load` reads a counter's balance. Where the charges are granted, the store keeps `balances[i]` as
-/// what the counter of `charges[i]` now holds, in that order: a counter that is listed twice is
-/// charged twice.
+/// `load` reads a counter's balance, `add` puts an amount that fits onto it: [`Balance::charged`] or
+/// [`Balance::holding`]. Where the charges are granted, the store keeps `balances[i]` as what the
+/// counter of `charges[i]` now holds, in that order: a counter that is listed twice is charged twice.
 ///
 /// ```
 /// use std::convert::Infallible;
@@ -102,7 +225,7 @@ pub struct Charged {
 /// let key = CounterKey { subject: "ana".into(), metric: "jobs".into(), period: Period::Total, start_s: 0 };
 /// let charges = [Charge { key, amount: 2, limit: Limit::Units(3) }];
 /// let read = |_: &CounterKey| Ok::<_, Infallible>(Balance::of(1));
-/// assert_eq!(charge_all(&charges, read)?.balances, [Balance::of(3)]);
+/// assert_eq!(charge_all(&charges, read, Balance::charged)?.balances[0].used, 3);
 /// # Ok::<(), Infallible>(())
 /// ```
 ///
@@ -111,22 +234,63 @@ pub struct Charged {
 /// The first error of `load`.
 ///
 /// [`Store::charge`]: crate::store::Store::charge
+/// [`Store::hold`]: crate::store::Store::hold
 pub fn charge_all<E>(
     charges: &[Charge],
     mut load: impl FnMut(&CounterKey) -> Result<Balance, E>,
+    add: impl Fn(Balance, u64) -> Balance,
 ) -> Result<Charged, E> {
     let mut before = Vec::with_capacity(charges.len());
     for charge in charges {
         before.push(load(&charge.key)?);
     }
     let mut after: Vec<Balance> = Vec::with_capacity(charges.len());
-    for (charge, &loaded) in charges.iter().zip(&before) {
+    let mut crossed = Vec::new();
+    for (index, (charge, &loaded)) in charges.iter().zip(&before).enumerate() {
         let earlier = charges.iter().zip(&after).rev().find(|(other, _)| other.key == charge.key);
         let balance = earlier.map_or(loaded, |(_, &balance)| balance);
         if !balance.fits(charge.amount, charge.limit) {
-            return Ok(Charged { granted: false, balances: before });
+            return Ok(Charged { outcome: Outcome::Refused, balances: before, crossed: Vec::new() });
         }
-        after.push(Balance::of(balance.used + charge.amount));
+        let (balance, reached) = add(balance, charge.amount).telling(charge.limit);
+        crossed.extend(reached.map(|percent| Crossing { index, percent }));
+        after.push(balance);
     }
-    Ok(Charged { granted: true, balances: after })
+    Ok(Charged { outcome: Outcome::Granted, balances: after, crossed })
+}
+
+/// A change of one counter that no limit decides on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Adjustment {
+    /// The counter.
+    pub key: CounterKey,
+    /// What is done to it.
+    pub by: Adjust,
+}
+
+/// What an [`Adjustment`] does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Adjust {
+    /// Gives units back: [`Balance::refunded`].
+    Refund(u64),
+    /// Grants units on top of the limit: [`Balance::granted`].
+    Grant(u64),
+    /// Records units that were consumed without asking: [`Balance::recorded`].
+    Record(u64, Limit),
+    /// Forgets what was used: [`Balance::reset`].
+    Reset,
+}
+
+impl Adjust {
+    /// What becomes of a balance.
+    #[must_use]
+    pub fn apply(self, balance: Balance) -> Balance {
+        match self {
+            Self::Refund(amount) => balance.refunded(amount),
+            Self::Grant(amount) => balance.granted(amount),
+            Self::Record(amount, limit) => balance.recorded(amount, limit),
+            Self::Reset => balance.reset(),
+        }
+    }
 }

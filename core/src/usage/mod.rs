@@ -1,4 +1,6 @@
-//! How much was used: periods and the counters kept in them.
+//! How much was used: periods, the counters kept in them, and the holds on those.
 
 pub(crate) mod counter;
+pub(crate) mod demand;
+pub(crate) mod hold;
 pub(crate) mod period;

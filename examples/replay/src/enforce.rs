@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 use quotum::blocking::Quota;
@@ -65,6 +65,9 @@ impl Scene<'_> {
             }
             let begin = Instant::now();
             let decision = quota.consume(&request.subject, &costs).with_context(|| tally.name.clone())?;
+            if let Some(cause) = decision.denied.as_ref().and_then(|denial| denial.cause.as_ref()) {
+                bail!("{}: {cause}", tally.name);
+            }
             tally.count(request, &costs, &decision, begin.elapsed());
         }
         progress.finish_and_clear();

@@ -125,11 +125,13 @@ impl Tally {
     }
 
     fn count_subject(&mut self, request: &Request, decision: &Decision) {
-        let key = (Arc::clone(&request.subject), Arc::clone(&decision.plan));
+        // Without a plan nothing was decided, which ends the replay before it comes here.
+        let Some(plan) = &decision.plan else { return };
+        let key = (Arc::clone(&request.subject), Arc::clone(plan));
         let subject = self.subjects.entry(key).or_default();
         subject.counts.add(decision.allowed, 1);
         let Some(denial) = &decision.denied else { return };
-        let limit = Limit { plan: Arc::clone(&decision.plan), text: text_of(denial), reason: denial.reason };
+        let limit = Limit { plan: Arc::clone(plan), text: text_of(denial), reason: denial.reason };
         let hit = subject.hits.entry(limit.clone()).or_insert((request.time, 0));
         hit.1 += 1;
         let new = || LimitTally { denied: 0, subjects: 0, first: request.time, suggested: BTreeMap::new() };

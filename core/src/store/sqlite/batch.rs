@@ -6,11 +6,13 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use rusqlite::{Connection, OptionalExtension};
+use jiff::Timestamp;
+use rusqlite::Connection;
 
 use super::failure::failure;
-use crate::plan::UNITS_MAX;
-use crate::store::{Balance, Charge, Charged, CounterKey, Refund, StoreError, charge_all};
+use super::{counter, log};
+use crate::event::Event;
+use crate::store::{Adjustment, Balance, Charge, Charged, CounterKey, Once, Outcome, StoreError, charge_all};
 
 /// Work in a batch.
 pub(super) trait Job: Send {
@@ -36,6 +38,8 @@ pub(super) struct Batch<'c> {
 struct Counter {
     stored: Option<Balance>,
     now: Balance,
+    /// Whether the holds on it that have expired are resolved.
+    expired: bool,
 }
 
 impl<'c> Batch<'c> {
@@ -43,9 +47,31 @@ impl<'c> Batch<'c> {
         Self { connection, counters: HashMap::new() }
     }
 
-    pub(super) fn charge(&mut self, charges: &[Charge]) -> Result<Charged, StoreError> {
-        let charged = charge_all(charges, |key| self.balance(key))?;
-        if charged.granted {
+    pub(super) fn charge(
+        &mut self,
+        now: Timestamp,
+        charges: &[Charge],
+        once: Option<&Once>,
+    ) -> Result<Charged, StoreError> {
+        if let Some(earlier) = self.recall(now, once)? {
+            return Ok(earlier);
+        }
+        let charged = self.add(now, charges, Balance::charged)?;
+        if charged.granted() {
+            self.remember(now, once, &charged.balances)?;
+        }
+        Ok(charged)
+    }
+
+    /// Charges or holds, all or nothing.
+    pub(super) fn add(
+        &mut self,
+        now: Timestamp,
+        charges: &[Charge],
+        add: fn(Balance, u64) -> Balance,
+    ) -> Result<Charged, StoreError> {
+        let charged = charge_all(charges, |key| self.balance(now, key), add)?;
+        if charged.granted() {
             for (charge, balance) in charges.iter().zip(&charged.balances) {
                 self.put(&charge.key, *balance);
             }
@@ -53,92 +79,78 @@ impl<'c> Batch<'c> {
         Ok(charged)
     }
 
-    pub(super) fn refund(&mut self, refunds: &[Refund]) -> Result<Vec<Balance>, StoreError> {
-        let mut after = Vec::with_capacity(refunds.len());
-        for Refund { key, amount } in refunds {
-            let balance = self.balance(key)?.refunded(*amount);
-            self.put(key, balance);
-            after.push(balance);
+    pub(super) fn adjust(
+        &mut self,
+        now: Timestamp,
+        adjustments: &[Adjustment],
+        once: Option<&Once>,
+        event: &Event,
+    ) -> Result<Charged, StoreError> {
+        if let Some(earlier) = self.recall(now, once)? {
+            return Ok(earlier);
         }
-        Ok(after)
+        let mut balances = Vec::with_capacity(adjustments.len());
+        let mut changed = false;
+        for Adjustment { key, by } in adjustments {
+            let before = self.balance(now, key)?;
+            let after = by.apply(before);
+            changed |= after != before;
+            self.put(key, after);
+            balances.push(after);
+        }
+        self.remember(now, once, &balances)?;
+        if changed {
+            log::append(self.connection, event)?;
+        }
+        Ok(Charged { outcome: Outcome::Granted, balances, crossed: Vec::new() })
     }
 
-    pub(super) fn balances(&mut self, keys: &[CounterKey]) -> Result<Vec<Balance>, StoreError> {
-        keys.iter().map(|key| self.balance(key)).collect()
+    /// What each counter holds, with expired holds given back but not resolved: this only reads.
+    pub(super) fn balances(&self, now: Timestamp, keys: &[CounterKey]) -> Result<Vec<Balance>, StoreError> {
+        keys.iter().map(|key| counter::read_now(self.connection, key, now)).collect()
     }
 
-    fn balance(&mut self, key: &CounterKey) -> Result<Balance, StoreError> {
+    /// A counter, once the holds on it that have expired are resolved.
+    pub(super) fn balance(&mut self, now: Timestamp, key: &CounterKey) -> Result<Balance, StoreError> {
+        let balance = self.load(key)?;
+        let Some(counter) = self.counters.get_mut(key) else { return Ok(balance) };
+        if std::mem::replace(&mut counter.expired, true) || balance.held == 0 {
+            return Ok(balance);
+        }
+        self.expire_holds(now, key)?;
+        self.load(key)
+    }
+
+    /// A counter as it is.
+    pub(super) fn load(&mut self, key: &CounterKey) -> Result<Balance, StoreError> {
         if let Some(counter) = self.counters.get(key) {
             return Ok(counter.now);
         }
-        let stored = read(self.connection, key)?;
+        let stored = counter::read(self.connection, key)?;
         let now = stored.unwrap_or_default();
-        self.counters.insert(key.clone(), Counter { stored, now });
+        self.counters.insert(key.clone(), Counter { stored, now, expired: false });
         Ok(now)
     }
 
-    fn put(&mut self, key: &CounterKey, balance: Balance) {
+    /// Changes a counter that was loaded.
+    pub(super) fn put(&mut self, key: &CounterKey, balance: Balance) {
         if let Entry::Occupied(mut counter) = self.counters.entry(key.clone()) {
             counter.get_mut().now = balance;
         }
     }
 
     /// Writes the counters that have changed, at the end of the transaction.
-    pub(super) fn write(&mut self) -> rusqlite::Result<()> {
+    pub(super) fn write(&mut self) -> Result<(), StoreError> {
         for (key, counter) in self.counters.drain() {
-            match counter.stored {
-                Some(stored) if stored == counter.now => {}
+            let written = match counter.stored {
+                Some(stored) if stored == counter.now => Ok(()),
                 // A refund of what was never charged leaves no trace.
-                None if counter.now == Balance::default() => {}
-                Some(_) => update(self.connection, &key, counter.now)?,
-                None => create(self.connection, &key, counter.now)?,
-            }
+                None if counter.now == Balance::default() => Ok(()),
+                Some(_) => counter::update(self.connection, &key, counter.now),
+                None => counter::create(self.connection, &key, counter.now),
+            };
+            written.map_err(failure)?;
         }
         Ok(())
     }
-}
-
-fn read(connection: &Connection, key: &CounterKey) -> Result<Option<Balance>, StoreError> {
-    let used: Option<i64> = connection
-        .prepare_cached("SELECT used FROM counter WHERE subject = ?1 AND metric = ?2 AND period = ?3 AND start_s = ?4")
-        .and_then(|mut select| {
-            select
-                .query_row((&*key.subject, &*key.metric, key.period.as_str(), key.start_s), |row| row.get(0))
-                .optional()
-        })
-        .map_err(failure)?;
-    let Some(used) = used else { return Ok(None) };
-    match u64::try_from(used) {
-        Ok(used) if used <= UNITS_MAX => Ok(Some(Balance::of(used))),
-        _ => Err(StoreError::Damaged {
-            name: "the database".to_owned(),
-            detail: format!("a counter of {:?} holds {used} units", key.metric),
-        }),
-    }
-}
-
-fn update(connection: &Connection, key: &CounterKey, balance: Balance) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached(
-            "UPDATE counter SET used = ?5 WHERE subject = ?1 AND metric = ?2 AND period = ?3 AND start_s = ?4",
-        )?
-        .execute((&*key.subject, &*key.metric, key.period.as_str(), key.start_s, signed(balance)))
-        .map(drop)
-}
-
-fn create(connection: &Connection, key: &CounterKey, balance: Balance) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached("INSERT INTO counter (subject, metric, period, start_s, used) VALUES (?1, ?2, ?3, ?4, ?5)")?
-        .execute((&*key.subject, &*key.metric, key.period.as_str(), key.start_s, signed(balance)))?;
-    if let Some(before_s) = key.forget_before_s() {
-        connection
-            .prepare_cached("DELETE FROM counter WHERE subject = ?1 AND metric = ?2 AND period = ?3 AND start_s < ?4")?
-            .execute((&*key.subject, &*key.metric, key.period.as_str(), before_s))?;
-    }
-    Ok(())
-}
-
-/// SQLite's integers are signed; no balance exceeds 2^53.
-fn signed(balance: Balance) -> i64 {
-    i64::try_from(balance.used).unwrap_or(i64::MAX)
 }

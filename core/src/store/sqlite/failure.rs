@@ -27,3 +27,8 @@ pub(super) fn failure(error: rusqlite::Error) -> StoreError {
         _ => StoreError::Failed { detail, retry: Retry::Never },
     }
 }
+
+/// What is found to be unreadable in a file that SQLite itself can read.
+pub(super) fn damaged(what: &str, detail: &dyn std::fmt::Display) -> StoreError {
+    StoreError::Damaged { name: "the database".to_owned(), detail: format!("{what} cannot be read: {detail}") }
+}

@@ -1,23 +1,31 @@
 //! The SQLite store: one file, shared by any number of threads and processes of one machine.
 //!
 //! Writes and reads have a connection each ([`lane`]); each does its work in batches ([`session`],
-//! [`batch`]). What the file looks like is in [`schema`], how it is opened in [`options`].
+//! [`batch`]). Each table has a file: [`counter`], [`ledger`], [`log`], [`subscription`]. What the file looks like is in [`schema`], how it is opened in [`options`].
 
 mod batch;
+mod counter;
 mod failure;
 mod lane;
+mod ledger;
+mod log;
 mod options;
 mod schema;
 mod session;
+mod subscription;
 
-use jiff::Timestamp;
 use rusqlite::OptionalExtension;
 
-use self::failure::failure;
+use self::failure::{damaged, failure};
 use self::lane::Lane;
 pub use self::options::{Durability, SqliteOptions};
 use self::session::Session;
-use super::{Balance, Call, Charge, Charged, CounterKey, Refund, Store, StoreError, StoreFuture, StoredPlans};
+use self::subscription::SubscriptionRow;
+use super::{
+    Adjustment, Balance, Call, Census, Charge, Charged, CounterKey, Hold, Once, Settle, Settled, Store, StoreFuture,
+    StoredPlans, Subscriber, SubscriberQuery,
+};
+use crate::event::{Event, EventQuery};
 use crate::plan::Plans;
 use crate::subscription::Subscription;
 
@@ -56,10 +64,10 @@ impl Store for SqliteStore {
         })
     }
 
-    fn put_plans<'a>(&'a self, call: Call, plans: &'a Plans) -> StoreFuture<'a, u64> {
-        let document = plans.to_json();
+    fn put_plans<'a>(&'a self, call: Call, plans: &'a Plans, event: &'a Event) -> StoreFuture<'a, u64> {
+        let (document, event) = (plans.to_json(), event.clone());
         Box::pin(self.writer.run(call.wait, move |batch| {
-            batch
+            let version = batch
                 .connection
                 .query_row(
                     "INSERT INTO plans (id, version, document) VALUES (1, 1, ?1)
@@ -68,7 +76,9 @@ impl Store for SqliteStore {
                     (&document,),
                     |row| row.get(0).map(i64::unsigned_abs),
                 )
-                .map_err(failure)
+                .map_err(failure)?;
+            log::append(batch.connection, &event)?;
+            Ok(version)
         }))
     }
 
@@ -85,132 +95,80 @@ impl Store for SqliteStore {
         call: Call,
         subject: &'a str,
         subscription: &'a Subscription,
+        event: &'a Event,
     ) -> StoreFuture<'a, ()> {
-        let (subject, row) = (subject.to_owned(), SubscriptionRow::of(subscription));
-        Box::pin(self.writer.run(call.wait, move |batch| row.write(batch.connection, &subject, "REPLACE")))
+        let (subject, row, event) = (subject.to_owned(), SubscriptionRow::of(subscription), event.clone());
+        Box::pin(self.writer.run(call.wait, move |batch| {
+            row.write(batch.connection, &subject)?;
+            log::append(batch.connection, &event)
+        }))
     }
 
-    fn add_subscription<'a>(
+    fn swap_subscription<'a>(
         &'a self,
         call: Call,
         subject: &'a str,
-        subscription: &'a Subscription,
-    ) -> StoreFuture<'a, Subscription> {
-        let (subject, row) = (subject.to_owned(), SubscriptionRow::of(subscription));
-        Box::pin(async move {
-            let kept = self.writer.run(call.wait, move |batch| {
-                row.write(batch.connection, &subject, "IGNORE")?;
-                SubscriptionRow::read(batch.connection, &subject)
-            });
-            match kept.await? {
-                Some(row) => row.into_subscription(),
-                None => Err(damaged("a subscription", &"it is gone right after it was added")),
+        from: Option<&'a Subscription>,
+        to: &'a Subscription,
+        event: &'a Event,
+    ) -> StoreFuture<'a, Option<Subscription>> {
+        let (subject, from, to, event) = (subject.to_owned(), from.cloned(), to.clone(), event.clone());
+        Box::pin(self.writer.run(call.wait, move |batch| {
+            let (kept, swapped) = subscription::swap(batch.connection, &subject, from.as_ref(), &to)?;
+            if swapped {
+                log::append(batch.connection, &event)?;
             }
-        })
+            Ok(kept)
+        }))
     }
 
-    fn charge<'a>(&'a self, call: Call, charges: &'a [Charge]) -> StoreFuture<'a, Charged> {
-        let charges = charges.to_vec();
-        Box::pin(self.writer.run(call.wait, move |batch| batch.charge(&charges)))
+    fn subscribers<'a>(&'a self, call: Call, query: &'a SubscriberQuery) -> StoreFuture<'a, Vec<Subscriber>> {
+        let query = query.clone();
+        Box::pin(self.reader.run(call.wait, move |batch| subscription::list(batch.connection, &query)))
+    }
+
+    fn census(&self, call: Call) -> StoreFuture<'_, Vec<Census>> {
+        Box::pin(self.reader.run(call.wait, |batch| subscription::census(batch.connection)))
+    }
+
+    fn charge<'a>(&'a self, call: Call, charges: &'a [Charge], once: Option<&'a Once>) -> StoreFuture<'a, Charged> {
+        let (charges, once) = (charges.to_vec(), once.cloned());
+        Box::pin(self.writer.run(call.wait, move |batch| batch.charge(call.now, &charges, once.as_ref())))
+    }
+
+    fn hold<'a>(&'a self, call: Call, hold: &'a Hold) -> StoreFuture<'a, Charged> {
+        let hold = hold.clone();
+        Box::pin(self.writer.run(call.wait, move |batch| batch.hold(call.now, &hold)))
+    }
+
+    fn settle<'a>(&'a self, call: Call, settle: &'a Settle) -> StoreFuture<'a, Settled> {
+        let settle = settle.clone();
+        Box::pin(self.writer.run(call.wait, move |batch| batch.settle(call.now, &settle)))
     }
 
     fn balances<'a>(&'a self, call: Call, keys: &'a [CounterKey]) -> StoreFuture<'a, Vec<Balance>> {
         let keys = keys.to_vec();
-        Box::pin(self.reader.run(call.wait, move |batch| batch.balances(&keys)))
+        Box::pin(self.reader.run(call.wait, move |batch| batch.balances(call.now, &keys)))
     }
 
-    fn refund<'a>(&'a self, call: Call, refunds: &'a [Refund]) -> StoreFuture<'a, Vec<Balance>> {
-        let refunds = refunds.to_vec();
-        Box::pin(self.writer.run(call.wait, move |batch| batch.refund(&refunds)))
-    }
-}
-
-/// A row of the table `subscription`, without its subject.
-struct SubscriptionRow {
-    plan: String,
-    status: String,
-    since_ms: i64,
-    trial_ends_ms: Option<i64>,
-    expires_ms: Option<i64>,
-    anchor_ms: Option<i64>,
-    zone: Option<String>,
-    overrides: Option<String>,
-}
-
-impl SubscriptionRow {
-    fn of(subscription: &Subscription) -> Self {
-        let ms = |time: Option<Timestamp>| time.map(Timestamp::as_millisecond);
-        Self {
-            plan: subscription.plan.clone(),
-            status: subscription.status.as_str().to_owned(),
-            since_ms: subscription.since.as_millisecond(),
-            trial_ends_ms: ms(subscription.trial_ends_at),
-            expires_ms: ms(subscription.expires_at),
-            anchor_ms: ms(subscription.anchor),
-            zone: subscription.zone.clone(),
-            overrides: serde_json::to_string(&subscription.overrides).ok(),
-        }
+    fn adjust<'a>(
+        &'a self,
+        call: Call,
+        adjustments: &'a [Adjustment],
+        once: Option<&'a Once>,
+        event: &'a Event,
+    ) -> StoreFuture<'a, Charged> {
+        let (adjustments, once, event) = (adjustments.to_vec(), once.cloned(), event.clone());
+        Box::pin(self.writer.run(call.wait, move |batch| batch.adjust(call.now, &adjustments, once.as_ref(), &event)))
     }
 
-    fn read(connection: &rusqlite::Connection, subject: &str) -> Result<Option<Self>, StoreError> {
-        let select = "SELECT plan, status, since_ms, trial_ends_ms, expires_ms, anchor_ms, zone, overrides
-                      FROM subscription WHERE subject = ?1";
-        let row = connection.prepare_cached(select).and_then(|mut select| {
-            let read = |row: &rusqlite::Row<'_>| {
-                Ok(Self {
-                    plan: row.get(0)?,
-                    status: row.get(1)?,
-                    since_ms: row.get(2)?,
-                    trial_ends_ms: row.get(3)?,
-                    expires_ms: row.get(4)?,
-                    anchor_ms: row.get(5)?,
-                    zone: row.get(6)?,
-                    overrides: row.get(7)?,
-                })
-            };
-            select.query_row((subject,), read).optional()
-        });
-        row.map_err(failure)
+    fn record<'a>(&'a self, call: Call, events: &'a [Event]) -> StoreFuture<'a, ()> {
+        let events = events.to_vec();
+        Box::pin(self.writer.run(call.wait, move |batch| log::record(batch.connection, call.now, &events)))
     }
 
-    /// Writes the row; `conflict` says what becomes of one that is there: `REPLACE` or `IGNORE` it.
-    fn write(&self, connection: &rusqlite::Connection, subject: &str, conflict: &str) -> Result<(), StoreError> {
-        let insert = format!(
-            "INSERT OR {conflict} INTO subscription
-             (subject, plan, status, since_ms, trial_ends_ms, expires_ms, anchor_ms, zone, overrides)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"
-        );
-        let values = (
-            subject,
-            &self.plan,
-            &self.status,
-            self.since_ms,
-            self.trial_ends_ms,
-            self.expires_ms,
-            self.anchor_ms,
-            &self.zone,
-            &self.overrides,
-        );
-        connection.prepare_cached(&insert).and_then(|mut insert| insert.execute(values)).map(drop).map_err(failure)
+    fn events<'a>(&'a self, call: Call, query: &'a EventQuery) -> StoreFuture<'a, Vec<Event>> {
+        let query = query.clone();
+        Box::pin(self.reader.run(call.wait, move |batch| log::read(batch.connection, &query)))
     }
-
-    fn into_subscription(self) -> Result<Subscription, StoreError> {
-        let time = |ms| Timestamp::from_millisecond(ms).map_err(|error| damaged("a subscription's time", &error));
-        let status = self.status.parse().map_err(|error: crate::Error| damaged("a subscription", &error))?;
-        let mut subscription = Subscription::active(&self.plan, time(self.since_ms)?);
-        subscription.status = status;
-        subscription.trial_ends_at = self.trial_ends_ms.map(time).transpose()?;
-        subscription.expires_at = self.expires_ms.map(time).transpose()?;
-        subscription.anchor = self.anchor_ms.map(time).transpose()?;
-        subscription.zone = self.zone;
-        if let Some(overrides) = self.overrides {
-            subscription.overrides =
-                serde_json::from_str(&overrides).map_err(|error| damaged("a subscription's overrides", &error))?;
-        }
-        Ok(subscription)
-    }
-}
-
-fn damaged(what: &str, detail: &dyn std::fmt::Display) -> StoreError {
-    StoreError::Damaged { name: "the database".to_owned(), detail: format!("{what} cannot be read: {detail}") }
 }

@@ -16,7 +16,8 @@ use crate::store::StoreError;
 const APPLICATION_ID: i64 = 0x5175_6f74;
 
 /// What turns version `i` of the schema into version `i + 1`. Never edited once released.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [
+    "
     CREATE TABLE plans (
         id INTEGER PRIMARY KEY CHECK (id = 1),
         version INTEGER NOT NULL,
@@ -43,7 +44,65 @@ const MIGRATIONS: [&str; 1] = ["
         used INTEGER NOT NULL CHECK (used BETWEEN 0 AND 9007199254740991),
         PRIMARY KEY (subject, metric, period, start_s)
     ) STRICT, WITHOUT ROWID;
-"];
+",
+    "
+    ALTER TABLE counter ADD COLUMN held INTEGER NOT NULL DEFAULT 0 CHECK (held BETWEEN 0 AND 9007199254740991);
+    ALTER TABLE counter ADD COLUMN bonus INTEGER NOT NULL DEFAULT 0 CHECK (bonus BETWEEN 0 AND 9007199254740991);
+    ALTER TABLE counter ADD COLUMN overage INTEGER NOT NULL DEFAULT 0 CHECK (overage BETWEEN 0 AND 9007199254740991);
+    ALTER TABLE counter ADD COLUMN told INTEGER NOT NULL DEFAULT 0 CHECK (told BETWEEN 0 AND 100);
+
+    ALTER TABLE subscription ADD COLUMN account TEXT;
+    CREATE INDEX subscription_by_account ON subscription (account) WHERE account IS NOT NULL;
+
+    CREATE TABLE step (
+        subject TEXT NOT NULL,
+        key TEXT NOT NULL,
+        arguments BLOB NOT NULL,
+        at_ms INTEGER NOT NULL,
+        balances TEXT NOT NULL,
+        kept_until_ms INTEGER NOT NULL,
+        PRIMARY KEY (subject, key)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX step_by_end ON step (kept_until_ms);
+
+    CREATE TABLE hold (
+        id BLOB NOT NULL PRIMARY KEY,
+        arguments BLOB NOT NULL,
+        at_ms INTEGER NOT NULL,
+        balances TEXT NOT NULL,
+        expires_ms INTEGER NOT NULL,
+        expired INTEGER NOT NULL DEFAULT 0,
+        receipt TEXT,
+        kept_until_ms INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX hold_by_end ON hold (kept_until_ms);
+
+    CREATE TABLE hold_part (
+        hold BLOB NOT NULL,
+        subject TEXT NOT NULL,
+        metric TEXT NOT NULL,
+        period TEXT NOT NULL,
+        start_s INTEGER NOT NULL,
+        amount INTEGER NOT NULL CHECK (amount BETWEEN 0 AND 9007199254740991),
+        units INTEGER,
+        expires_ms INTEGER NOT NULL,
+        PRIMARY KEY (hold, subject, metric, period, start_s)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX hold_part_by_counter ON hold_part (subject, metric, period, start_s, expires_ms);
+
+    CREATE TABLE event (
+        sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+        at_ms INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        subject TEXT,
+        is_change INTEGER NOT NULL,
+        event TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX event_by_subject ON event (subject, sequence) WHERE subject IS NOT NULL;
+    CREATE INDEX event_that_changed ON event (sequence) WHERE is_change;
+    CREATE INDEX event_by_age ON event (at_ms) WHERE NOT is_change;
+",
+];
 
 /// The newest schema that this library knows.
 const NEWEST: i64 = MIGRATIONS.len() as i64;

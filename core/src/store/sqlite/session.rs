@@ -79,7 +79,8 @@ impl Session {
         for job in jobs {
             job.run(&mut batch)?;
         }
-        batch.write().and_then(|()| execute(connection, "COMMIT")).map_err(failure)?;
+        batch.write()?;
+        execute(connection, "COMMIT").map_err(failure)?;
         drop(undo);
         Ok(())
     }
@@ -168,7 +169,7 @@ mod tests {
     use crate::store::sqlite::SqliteOptions;
     use crate::store::sqlite::lane::Lane;
     use crate::store::{Charge, CounterKey, Wait};
-    use crate::{Limit, Period};
+    use crate::{Limit, Period, Timestamp};
 
     fn session() -> (tempfile::TempDir, Session) {
         let folder = tempfile::tempdir().unwrap();
@@ -179,8 +180,8 @@ mod tests {
     fn charge(lane: &Lane, subject: &str) -> Result<(), StoreError> {
         let key = CounterKey { subject: subject.into(), metric: "jobs".into(), period: Period::Total, start_s: 0 };
         let charges = [Charge { key, amount: 1, limit: Limit::Units(1) }];
-        pollster::block_on(lane.run(Wait::Block, move |batch| batch.charge(&charges)))
-            .map(|charged| assert!(charged.granted))
+        pollster::block_on(lane.run(Wait::Block, move |batch| batch.charge(Timestamp::UNIX_EPOCH, &charges, None)))
+            .map(|charged| assert!(charged.granted()))
     }
 
     #[test]

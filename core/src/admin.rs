@@ -1,0 +1,337 @@
+//! Administration: what operators and billing do. Every change is an event of the store's log, made in the
+//! same step, with who made it.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use crate::admission::Admission;
+use crate::caller::{Caller, Forget, check_subject};
+use crate::decision::QuotaState;
+use crate::error::Error;
+use crate::event::{Event, EventName, EventQuery};
+use crate::plan::{Plan, Plans};
+use crate::policy::Enforcement;
+use crate::store::{Adjust, Adjustment, Call, Census, Once, Subscriber, SubscriberQuery, Wait};
+use crate::subscription::{Overrides, Status, Subscription};
+use crate::usage::demand::{Cost, Touched, some_costs_of, states_of};
+use crate::usage::hold::Fingerprint;
+use crate::usage::period::Period;
+
+/// Who makes a change, as the host has said.
+pub(crate) type Actor = Option<Arc<str>>;
+
+/// How often a change of a subscription is tried again when somebody else was faster.
+const ATTEMPTS: usize = 10;
+
+impl Admission {
+    pub(crate) async fn set_plans(&self, wait: Wait, actor: &Actor, plans: &Plans) -> Result<u64, Error> {
+        let call = self.call(wait);
+        let ids: Vec<&str> = plans.iter().map(|plan| &*plan.id).collect();
+        let event = Event { detail: Some(json!({ "plans": ids })), ..self.change(EventName::PlanChanged, call, actor) };
+        match self.store.put_plans(call, plans, &event).await {
+            Ok(version) => {
+                self.catalog.install(plans.clone(), version, call.now);
+                Ok(version)
+            }
+            Err(error) => {
+                // The outcome may be unknown.
+                self.catalog.clear();
+                Err(error.into())
+            }
+        }
+    }
+
+    pub(crate) async fn subscription(&self, wait: Wait, subject: &str) -> Result<Option<Subscription>, Error> {
+        check_subject(subject)?;
+        Ok(self.store.subscription(self.call(wait), subject).await?)
+    }
+
+    /// Puts a subscription in force: at once in this process, within the feed's interval in others.
+    pub(crate) async fn subscribe(
+        &self,
+        wait: Wait,
+        actor: &Actor,
+        subject: &str,
+        subscription: Subscription,
+    ) -> Result<(), Error> {
+        check_subject(subject)?;
+        let call = self.call(wait);
+        let subscription = self.checked(call, subject, subscription).await?;
+        let event = self.subscribed(call, actor, subject, &subscription);
+        // Also where the outcome is unknown: what was known is no longer sure.
+        let _forgotten = Forget { admission: self, subject };
+        self.store.put_subscription(call, subject, &subscription, &event).await?;
+        Ok(())
+    }
+
+    /// Ends a subscription: now, or where something is paid for until then.
+    pub(crate) async fn cancel(&self, wait: Wait, actor: &Actor, subject: &str) -> Result<Subscription, Error> {
+        let call = self.call(wait);
+        let canceled = |found: Option<Subscription>| match found {
+            Some(found) if found.status == Status::Canceled => Ok(found),
+            Some(found) => Ok(Subscription { status: Status::Canceled, since: call.now, ..found }),
+            None => Err(Error::argument("subject", format!("{subject:?}"), "a subject that has a subscription")),
+        };
+        self.change_subscription(call, actor, subject, canceled).await
+    }
+
+    /// Gives a subject what its plan does not say, in place of what was given to it before.
+    pub(crate) async fn set_overrides(
+        &self,
+        wait: Wait,
+        actor: &Actor,
+        subject: &str,
+        overrides: Overrides,
+    ) -> Result<Subscription, Error> {
+        let call = self.call(wait);
+        let plans = self.catalog.plans(call).await?;
+        let overridden = |found: Option<Subscription>| {
+            let found = found.unwrap_or_else(|| Subscription::active(&plans.default_plan().id, call.now));
+            Ok(Subscription { overrides: overrides.clone(), ..found })
+        };
+        self.change_subscription(call, actor, subject, overridden).await
+    }
+
+    async fn change_subscription(
+        &self,
+        call: Call,
+        actor: &Actor,
+        subject: &str,
+        change: impl Fn(Option<Subscription>) -> Result<Subscription, Error>,
+    ) -> Result<Subscription, Error> {
+        check_subject(subject)?;
+        let _forgotten = Forget { admission: self, subject };
+        let mut found = self.store.subscription(call, subject).await?;
+        for _ in 0..ATTEMPTS {
+            let to = self.checked(call, subject, change(found.clone())?).await?;
+            if found.as_ref() == Some(&to) {
+                return Ok(to);
+            }
+            let event = self.subscribed(call, actor, subject, &to);
+            let kept = self.store.swap_subscription(call, subject, found.as_ref(), &to, &event).await?;
+            if kept.as_ref() == Some(&to) {
+                return Ok(to);
+            }
+            found = kept;
+        }
+        Err(crate::store::StoreError::Busy { waited: std::time::Duration::ZERO }.into())
+    }
+
+    /// A subscription as it may be kept, if these plans can carry it out.
+    async fn checked(&self, call: Call, subject: &str, subscription: Subscription) -> Result<Subscription, Error> {
+        let mut plans = self.catalog.plans(call).await?;
+        if plans.get(&subscription.plan).is_err() {
+            plans = self.catalog.newer(call).await?;
+        }
+        subscription.check(&plans)?;
+        if let Some(account) = &subscription.account {
+            check_subject(account)?;
+            if account == subject {
+                return Err(Error::argument("account", format!("{account:?}"), "another subject than the member"));
+            }
+        }
+        let plan = plans.get(&subscription.plan)?;
+        Ok(subscription.kept_under(plan))
+    }
+
+    /// Gives units back to the periods that `now` lies in.
+    pub(crate) async fn refund(
+        &self,
+        wait: Wait,
+        actor: &Actor,
+        subject: &str,
+        costs: &[(&str, u64)],
+        key: Option<&str>,
+    ) -> Result<Vec<QuotaState>, Error> {
+        self.adjust(wait, actor, subject, costs, key, "refund", |cost, _| Some(Adjust::Refund(cost.amount))).await
+    }
+
+    /// Gives units of a level back, and of nothing else.
+    pub(crate) async fn release_level(
+        &self,
+        wait: Wait,
+        actor: &Actor,
+        subject: &str,
+        costs: &[(&str, u64)],
+        key: Option<&str>,
+    ) -> Result<Vec<QuotaState>, Error> {
+        let of_level = |cost: &Cost, period| (period == Period::Total).then_some(Adjust::Refund(cost.amount));
+        self.adjust(wait, actor, subject, costs, key, "release", of_level).await
+    }
+
+    /// Grants units on top of the limits of the periods that `now` lies in.
+    pub(crate) async fn grant(
+        &self,
+        wait: Wait,
+        actor: &Actor,
+        subject: &str,
+        costs: &[(&str, u64)],
+        key: Option<&str>,
+    ) -> Result<Vec<QuotaState>, Error> {
+        self.adjust(wait, actor, subject, costs, key, "grant", |cost, _| Some(Adjust::Grant(cost.amount))).await
+    }
+
+    /// Forgets what a subject has used of a metric in the periods that `now` lies in.
+    pub(crate) async fn reset_usage(
+        &self,
+        wait: Wait,
+        actor: &Actor,
+        subject: &str,
+        metric: &str,
+    ) -> Result<Vec<QuotaState>, Error> {
+        self.adjust(wait, actor, subject, &[(metric, 1)], None, "reset", |_, _| Some(Adjust::Reset)).await
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the verbs that share it are what callers see")]
+    async fn adjust(
+        &self,
+        wait: Wait,
+        actor: &Actor,
+        subject: &str,
+        costs: &[(&str, u64)],
+        key: Option<&str>,
+        verb: &str,
+        how: impl Fn(&Cost, Period) -> Option<Adjust>,
+    ) -> Result<Vec<QuotaState>, Error> {
+        let call = self.call(wait);
+        let caller = self.caller(call, subject).await?;
+        let costs = some_costs_of(&caller.plans, costs)?;
+        let once = key.map(|key| self.once(&caller, key, verb, &costs)).transpose()?;
+        let cost_of = |quota: &Touched| Cost { metric: Arc::clone(&quota.metric), amount: quota.amount };
+        let mut touched = caller.touched(&costs);
+        touched.retain(|quota| quota.limit.period().is_some_and(|period| how(&cost_of(quota), period).is_some()));
+        // Whatever the plan says now, a level that was consumed under another one can be released.
+        if verb == "release" {
+            touched = levels(&caller, &costs);
+        }
+        let adjustments = touched.iter().filter_map(|quota| {
+            let by = how(&cost_of(quota), quota.limit.period()?)?;
+            Some(Adjustment { key: quota.key()?, by })
+        });
+        let adjustments: Vec<Adjustment> = adjustments.collect();
+        let units: serde_json::Map<String, serde_json::Value> =
+            costs.iter().map(|cost| (cost.metric.to_string(), cost.amount.into())).collect();
+        let event = Event {
+            subject: Some(subject.into()),
+            plan: Some(Arc::clone(&caller.standing.plan.id)),
+            detail: Some(json!({ "verb": verb, "units": units })),
+            ..self.change(EventName::UsageAdjusted, call, actor)
+        };
+        let adjusted = self.store.adjust(call, &adjustments, once.as_ref(), &event).await?;
+        if adjusted.outcome == crate::store::Outcome::Conflict {
+            return Err(Error::Conflict { key: key.unwrap_or_default().to_owned() });
+        }
+        Ok(states_of(&touched, &adjusted.balances))
+    }
+
+    /// Charges what everybody owes from the time when the store could not be asked.
+    pub(crate) async fn collect_debts(&self, call: Call) {
+        if self.debts.are_none() {
+            return;
+        }
+        for subject in self.debts.debtors() {
+            self.collect_debt(call, &subject).await;
+        }
+    }
+
+    /// Charges what a subject owes. Where the store still fails, it is owed on.
+    pub(crate) async fn collect_debt(&self, call: Call, subject: &Arc<str>) {
+        if self.debts.are_none() {
+            return;
+        }
+        for debt in self.debts.close(subject) {
+            let name = format!("debt {}", debt.id);
+            let once = Once {
+                subject: Arc::clone(subject),
+                key: name.as_str().into(),
+                arguments: Fingerprint::of(&[name.as_bytes()]),
+                kept_until: call.now.checked_add(self.idempotency_ttl).unwrap_or(jiff::Timestamp::MAX),
+            };
+            let event = Event {
+                subject: Some(Arc::clone(subject)),
+                detail: Some(json!({ "verb": "charge_degraded" })),
+                ..self.change(EventName::UsageAdjusted, call, &None)
+            };
+            match self.store.adjust(call, &debt.adjustments, Some(&once), &event).await {
+                Ok(_) => self.debts.paid(subject, debt.id),
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Switches enforcement: everywhere, or of one metric.
+    pub(crate) async fn set_enforcement(
+        &self,
+        wait: Wait,
+        actor: &Actor,
+        metric: Option<&str>,
+        mode: Enforcement,
+    ) -> Result<(), Error> {
+        let call = self.call(wait);
+        let metric = match metric {
+            Some(metric) => Some(Arc::clone(self.catalog.plans(call).await?.metric(metric)?)),
+            None => None,
+        };
+        let event = Event {
+            metric: metric.clone(),
+            detail: Some(json!(mode)),
+            ..self.change(EventName::EnforcementChanged, call, actor)
+        };
+        // At once here, and also where the store cannot keep it: a kill switch must work then.
+        self.switchboard.switch(metric, mode);
+        self.store.record(call, &[event]).await?;
+        Ok(())
+    }
+
+    fn change(&self, name: EventName, call: Call, actor: &Actor) -> Event {
+        Event { actor: actor.clone(), source: Some(self.feed.name()), ..Event::new(name, call.now) }
+    }
+
+    /// The event of a subject having got a subscription.
+    pub(crate) fn subscribed(&self, call: Call, actor: &Actor, subject: &str, subscription: &Subscription) -> Event {
+        Event {
+            subject: Some(subject.into()),
+            plan: Some(subscription.plan.as_str().into()),
+            detail: serde_json::to_value(subscription).ok(),
+            ..self.change(EventName::SubscriptionChanged, call, actor)
+        }
+    }
+
+    pub(crate) async fn subscribers(&self, wait: Wait, query: &SubscriberQuery) -> Result<Vec<Subscriber>, Error> {
+        Ok(self.store.subscribers(self.call(wait), query).await?)
+    }
+
+    pub(crate) async fn census(&self, wait: Wait) -> Result<Vec<Census>, Error> {
+        Ok(self.store.census(self.call(wait)).await?)
+    }
+
+    pub(crate) async fn events(&self, wait: Wait, query: &EventQuery) -> Result<Vec<Event>, Error> {
+        Ok(self.store.events(self.call(wait), query).await?)
+    }
+}
+
+/// The counters of levels, whatever the plan in force has of them.
+fn levels(caller: &Caller, costs: &[Cost]) -> Vec<Touched> {
+    let unlimited = crate::plan::QuotaLimit::Metered { period: Period::Total };
+    let mut levels = Vec::with_capacity(costs.len());
+    for cost in costs {
+        let plan: &Plan = &caller.standing.plan;
+        let known: Vec<Touched> =
+            Touched::by(std::slice::from_ref(cost), plan, &caller.owners, |period| caller.window(period));
+        let of_level = known.into_iter().filter(|quota| quota.limit.period() == Some(Period::Total));
+        let before = levels.len();
+        levels.extend(of_level);
+        if levels.len() == before {
+            levels.push(Touched {
+                owner: Arc::clone(caller.payer()),
+                metric: Arc::clone(&cost.metric),
+                amount: cost.amount,
+                limit: unlimited,
+                window: Some(caller.window(Period::Total)),
+                shared: caller.owners.account.is_some(),
+            });
+        }
+    }
+    levels
+}

@@ -1,0 +1,160 @@
+//! The change feed: what other processes have changed, so that what is cached of it here is dropped.
+//!
+//! Asked for at most once in an interval, and only when there are requests: an idle process has no
+//! thread that wakes it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::admission::Admission;
+use crate::error::Error;
+use crate::event::{Event, EventName, EventQuery};
+use crate::store::{Call, StoreError, Wait};
+use crate::usage::hold::HoldId;
+
+/// How many changes are read at once.
+const PAGE: usize = 1_000;
+
+#[derive(Debug)]
+pub(crate) struct Feed {
+    /// What this engine's own changes are marked with.
+    name: Arc<str>,
+    interval: Duration,
+    /// The last change that was followed.
+    seen: AtomicU64,
+    /// Monotonic time, in nanoseconds, from which the store is to be asked again.
+    due_ns: AtomicU64,
+    /// Whether somebody is asking it off the request path.
+    asking: AtomicBool,
+    following: Mutex<()>,
+}
+
+impl Feed {
+    pub(crate) fn every(interval: Duration) -> Result<Self, Error> {
+        let feed = Self {
+            name: HoldId::random()?.to_string().into(),
+            interval,
+            seen: AtomicU64::new(0),
+            due_ns: AtomicU64::new(0),
+            asking: AtomicBool::new(false),
+            following: Mutex::new(()),
+        };
+        Ok(feed)
+    }
+
+    /// What this engine's own changes are marked with.
+    pub(crate) fn name(&self) -> Arc<str> {
+        Arc::clone(&self.name)
+    }
+}
+
+impl Admission {
+    /// Follows the feed if it is time to. A request waits for it only where nobody has asked for two
+    /// intervals: then what is cached may be older than anybody was promised.
+    pub(crate) async fn keep_up(self: &Arc<Self>, wait: Wait) {
+        let now = self.clock.monotonic();
+        let due = Duration::from_nanos(self.feed.due_ns.load(Ordering::Acquire));
+        if now < due {
+            return;
+        }
+        if now.saturating_sub(due) >= self.feed.interval {
+            self.postpone(now);
+            self.follow(self.call(wait)).await;
+            return;
+        }
+        if self.feed.asking.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.postpone(now);
+        let admission = Arc::clone(self);
+        let ask = move || {
+            let _done = Finally(&admission.feed.asking);
+            pollster::block_on(admission.follow(admission.call(Wait::Block)));
+        };
+        if std::thread::Builder::new().name("quotum-feed".to_owned()).spawn(ask).is_err() {
+            self.feed.asking.store(false, Ordering::Release);
+        }
+    }
+
+    fn postpone(&self, now: Duration) {
+        let next_ns = u64::try_from(now.saturating_add(self.feed.interval).as_nanos()).unwrap_or(u64::MAX);
+        self.feed.due_ns.fetch_max(next_ns, Ordering::AcqRel);
+    }
+
+    /// Begins to follow the feed: from now on, and with the enforcement that was switched before.
+    pub(crate) async fn begin_to_follow(&self, call: Call) -> Result<(), StoreError> {
+        let newest = EventQuery { newest_first: true, limit: 1, ..EventQuery::changes() };
+        let newest = self.store.events(call, &newest).await?;
+        let mut switches =
+            EventQuery { name: Some(EventName::EnforcementChanged), limit: PAGE, ..EventQuery::changes() };
+        loop {
+            let page = self.store.events(call, &switches).await?;
+            page.iter().for_each(|event| self.switchboard.follow(event));
+            match page.last() {
+                Some(last) if page.len() == PAGE => switches.after = last.sequence,
+                _ => break,
+            }
+        }
+        let seen = newest.first().map_or(0, |event| event.sequence);
+        self.feed.seen.fetch_max(seen, Ordering::AcqRel);
+        self.postpone(self.clock.monotonic());
+        Ok(())
+    }
+
+    /// Reads what has changed, and drops what is known of it. While the store fails, what is known stays.
+    async fn follow(&self, call: Call) {
+        let mut plans_changed = false;
+        loop {
+            let after = self.feed.seen.load(Ordering::Acquire);
+            let query = EventQuery { after, limit: PAGE, ..EventQuery::changes() };
+            let Ok(page) = self.store.events(call, &query).await else { return };
+            // Two that follow at once see the same page: each change is followed in its order, once.
+            {
+                let _alone = self.feed.following.lock();
+                for event in &page {
+                    if self.feed.seen.fetch_max(event.sequence, Ordering::AcqRel) < event.sequence {
+                        plans_changed |= self.follow_one(event);
+                    }
+                }
+            }
+            if page.len() < PAGE {
+                break;
+            }
+        }
+        if plans_changed {
+            self.catalog.reload(call).await;
+        }
+        self.collect_debts(call).await;
+    }
+
+    /// Drops what is known of what has changed; true where plans must be loaded anew.
+    fn follow_one(&self, event: &Event) -> bool {
+        let own = event.source.as_ref() == Some(&self.feed.name);
+        match event.name {
+            // Its own change is in force here, unless its caller went away before it was made.
+            EventName::PlanChanged if own => self.catalog.expire(),
+            EventName::PlanChanged => return true,
+            EventName::EnforcementChanged => self.switchboard.follow(event),
+            EventName::SubscriptionChanged => {
+                if let Some(subject) = &event.subject {
+                    self.changes.note();
+                    self.records.of(subject).clear();
+                }
+            }
+            _ => {}
+        }
+        false
+    }
+}
+
+/// Lowers a flag when it goes out of scope, by a panic too.
+struct Finally<'f>(&'f AtomicBool);
+
+impl Drop for Finally<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}

@@ -1,0 +1,84 @@
+//! Requests: everything that one call of [`Quota::admit`](crate::Quota::admit) asks for.
+
+use crate::plan::FeatureValue;
+
+/// What a backend asks before it serves a request: all of it must be granted, or nothing is charged.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use quotum::{Plans, Request, blocking::Quota};
+///
+/// let plans = Plans::from_toml(r#"
+///     default_plan = "free"
+///     [plans.free]
+///     features = { excel = true, history_days = 30 }
+///     quotas = { searches = "50/month" }
+/// "#)?;
+/// let quota = Quota::builder().plans(plans).open("memory:")?;
+///
+/// let costs = [("searches", 1)];
+/// let request = Request::by("user-42").feature("excel").feature_value("history_days", 7).costs(&costs);
+/// assert!(quota.admit(&request)?.allowed);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+#[must_use = "a request does nothing until it is admitted"]
+pub struct Request<'r> {
+    pub(crate) subject: &'r str,
+    pub(crate) features: Vec<(&'r str, Option<FeatureValue>)>,
+    pub(crate) costs: &'r [(&'r str, u64)],
+    pub(crate) idempotency_key: Option<&'r str>,
+    pub(crate) purpose: Purpose,
+}
+
+/// What a request means to do with the quotas it names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Use them.
+    Charge,
+    /// Only look.
+    Look,
+}
+
+impl<'r> Request<'r> {
+    /// A request by a subject that is known.
+    pub const fn by(subject: &'r str) -> Self {
+        Self { subject, features: Vec::new(), costs: &[], idempotency_key: None, purpose: Purpose::Charge }
+    }
+
+    /// The plan must have a feature.
+    pub fn feature(mut self, name: &'r str) -> Self {
+        self.features.push((name, None));
+        self
+    }
+
+    /// The plan must grant this value of a feature.
+    pub fn feature_value(mut self, name: &'r str, value: impl Into<FeatureValue>) -> Self {
+        self.features.push((name, Some(value.into())));
+        self
+    }
+
+    /// What it consumes: metrics and units, as for [`Quota::consume`](crate::Quota::consume).
+    pub const fn costs(mut self, costs: &'r [(&'r str, u64)]) -> Self {
+        self.costs = costs;
+        self
+    }
+
+    /// Charges at most once under this key, however often the request is made: see
+    /// [`Quota::consume_once`](crate::Quota::consume_once).
+    pub const fn once(mut self, idempotency_key: &'r str) -> Self {
+        self.idempotency_key = Some(idempotency_key);
+        self
+    }
+
+    pub(crate) const fn looking(mut self) -> Self {
+        self.purpose = Purpose::Look;
+        self
+    }
+
+    /// Whether costs are all it could ask for: then it must have some.
+    pub(crate) fn asks_only_for_costs(&self) -> bool {
+        self.features.is_empty()
+    }
+}

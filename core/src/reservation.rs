@@ -1,0 +1,296 @@
+//! Reservations: units set aside for a request whose cost is known only when it is done.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use pollster::block_on;
+
+use crate::admission::{Admission, Holding, Step, check_key, fingerprint};
+use crate::decision::{Decision, Denial};
+use crate::error::Error;
+use crate::policy::Enforcement;
+use crate::store::{Call, Part, Settle, Settled, Wait};
+use crate::usage::demand::{Cost, costs_of, some_costs_of};
+use crate::usage::hold::HoldId;
+
+/// The longest that units may be set aside.
+const TTL_MAX: Duration = Duration::from_secs(7 * 24 * 3_600);
+
+/// Units that are set aside until they are committed or released. Dropping it releases them.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # pollster::block_on(async {
+/// use std::time::Duration;
+/// use quotum::{Plans, Quota};
+///
+/// let plans = Plans::from_toml("default_plan = 'free'\n[plans.free]\nquotas = { tokens = '1000/day' }")?;
+/// let quota = Quota::builder().plans(plans).open("memory:").await?;
+///
+/// let reservation = match quota.reserve("user-42", &[("tokens", 800)], Duration::from_secs(60)).await? {
+///     Ok(reservation) => reservation,
+///     Err(decision) => return Err(format!("{:?}", decision.denied).into()),
+/// };
+/// // … the model answers, and tells what it cost …
+/// let settlement = reservation.commit(&[("tokens", 312)]).await?;
+/// assert_eq!(settlement.consumed("tokens"), 312);
+/// # Ok(())
+/// # })
+/// # }
+/// ```
+#[derive(Debug)]
+#[must_use = "dropping a reservation releases what it holds"]
+pub struct Reservation {
+    held: Held,
+}
+
+/// What a reservation of either kind is about.
+#[derive(Debug)]
+pub(crate) struct Held {
+    admission: Arc<Admission>,
+    /// None where nothing is held: enforcement is off, or the units are owed.
+    id: Option<HoldId>,
+    decision: Decision,
+    costs: Vec<Cost>,
+    expires_at: Timestamp,
+}
+
+/// What a reservation came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Settlement {
+    /// When it was settled.
+    pub at: Timestamp,
+    /// What each counter was charged: one for each period of each metric.
+    pub parts: Vec<Part>,
+    /// Whether it had been settled before; nothing was changed then.
+    pub repeated: bool,
+}
+
+impl Settlement {
+    /// How many units of a metric were consumed, overage included.
+    #[must_use]
+    pub fn consumed(&self, metric: &str) -> u64 {
+        self.of(metric).map(|part| part.used + part.overage).max().unwrap_or(0)
+    }
+
+    /// How many of them did not fit into the tightest of the metric's limits.
+    #[must_use]
+    pub fn overage(&self, metric: &str) -> u64 {
+        self.of(metric).map(|part| part.overage).max().unwrap_or(0)
+    }
+
+    fn of(&self, metric: &str) -> impl Iterator<Item = &Part> {
+        self.parts.iter().filter(move |part| *part.key.metric == *metric)
+    }
+}
+
+impl Reservation {
+    pub(crate) const fn new(held: Held) -> Self {
+        Self { held }
+    }
+
+    /// Its name, by which another process may commit it. `None` where nothing is held, because enforcement
+    /// is off or the store could not be asked.
+    #[must_use]
+    pub const fn id(&self) -> Option<HoldId> {
+        self.held.id
+    }
+
+    /// The decision that allowed it.
+    pub const fn decision(&self) -> &Decision {
+        &self.held.decision
+    }
+
+    /// When its units are given back, unless it is settled before.
+    #[must_use]
+    pub const fn expires_at(&self) -> Timestamp {
+        self.held.expires_at
+    }
+
+    /// Charges what was really used, from 0 units, and gives the rest back. Of a metric that is not listed,
+    /// as much as was reserved. Beyond that, more of the limit is taken while there is some; what does not
+    /// fit is recorded as overage.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::HoldExpired`] after `expires_at`, [`Error::InvalidArgument`] for a metric that was not
+    /// reserved, and [`Error::Store`] where the store cannot answer: what is held then expires.
+    pub async fn commit(mut self, actual: &[(&str, u64)]) -> Result<Settlement, Error> {
+        self.held.commit(Wait::Yield, actual).await
+    }
+
+    /// Gives everything back.
+    ///
+    /// # Errors
+    ///
+    /// As [`commit`](Self::commit).
+    pub async fn release(mut self) -> Result<Settlement, Error> {
+        self.held.release(Wait::Yield).await
+    }
+
+    /// Lets the units stay held when this value is dropped: another process will settle them, or they
+    /// expire.
+    pub fn detach(mut self) -> Option<HoldId> {
+        self.held.id.take()
+    }
+}
+
+impl Drop for Reservation {
+    /// Releases on a thread of its own, because a task must not be made to wait for a disk.
+    fn drop(&mut self) {
+        let Some(id) = self.held.id.take() else { return };
+        let admission = Arc::clone(&self.held.admission);
+        let release = move || admission.release_quietly(id);
+        let spawned = std::thread::Builder::new().name("quotum-release".to_owned()).spawn(release);
+        if let Err(error) = spawned {
+            tracing::warn!(target: "quotum", %error, %id, "a dropped reservation was not released: it will expire");
+        }
+    }
+}
+
+impl Held {
+    pub(crate) const fn id(&self) -> Option<HoldId> {
+        self.id
+    }
+
+    pub(crate) const fn decision(&self) -> &Decision {
+        &self.decision
+    }
+
+    pub(crate) const fn expires_at(&self) -> Timestamp {
+        self.expires_at
+    }
+
+    pub(crate) const fn detach(&mut self) -> Option<HoldId> {
+        self.id.take()
+    }
+
+    pub(crate) async fn commit(&mut self, wait: Wait, actual: &[(&str, u64)]) -> Result<Settlement, Error> {
+        for (metric, _) in actual {
+            if !self.costs.iter().any(|cost| *cost.metric == **metric) {
+                let reserved: Vec<&str> = self.costs.iter().map(|cost| &*cost.metric).collect();
+                let expected = format!("one of those reserved: {}", reserved.join(", "));
+                return Err(Error::argument("actual", format!("{metric:?}"), expected));
+            }
+        }
+        self.settle(wait, actual).await
+    }
+
+    pub(crate) async fn release(&mut self, wait: Wait) -> Result<Settlement, Error> {
+        let metrics: Vec<Arc<str>> = self.costs.iter().map(|cost| Arc::clone(&cost.metric)).collect();
+        let nothing: Vec<(&str, u64)> = metrics.iter().map(|metric| (&**metric, 0)).collect();
+        self.settle(wait, &nothing).await
+    }
+
+    async fn settle(&mut self, wait: Wait, used: &[(&str, u64)]) -> Result<Settlement, Error> {
+        let Some(id) = self.id else {
+            let at = self.admission.call(wait).now;
+            return Ok(Settlement { at, parts: Vec::new(), repeated: false });
+        };
+        let settled = self.admission.commit(wait, id, used).await;
+        // Where the store could not answer, dropping tries once more to release.
+        if !matches!(&settled, Err(error) if error.retry() != crate::Retry::Never) {
+            self.id = None;
+        }
+        settled
+    }
+
+    /// Releases on this thread, if there is anything to release.
+    pub(crate) fn release_now(&mut self) {
+        if let Some(id) = self.id.take() {
+            self.admission.release_quietly(id);
+        }
+    }
+}
+
+impl Admission {
+    /// Sets units aside: the reservation, or the decision that denied it.
+    pub(crate) async fn reserve(
+        self: &Arc<Self>,
+        wait: Wait,
+        subject: &str,
+        costs: &[(&str, u64)],
+        ttl: Duration,
+        key: Option<&str>,
+    ) -> Result<Result<Held, Decision>, Error> {
+        self.keep_up(wait).await;
+        if ttl < Duration::from_millis(1) || ttl > TTL_MAX {
+            return Err(Error::argument("ttl", format!("{} ms", ttl.as_millis()), "from 1 millisecond to 7 days"));
+        }
+        key.map(check_key).transpose()?;
+        let (call, modes) = (self.call(wait), self.switchboard.modes());
+        let later = |after: Duration| call.now.checked_add(after).unwrap_or(Timestamp::MAX);
+        let expires_at = later(ttl);
+        let held = |id, decision, costs| Held { admission: Arc::clone(self), id, decision, costs, expires_at };
+        if modes.everywhere() == Enforcement::Off {
+            return Ok(Ok(held(None, Decision::allow(), named(costs))));
+        }
+        let caller = match self.caller(call, subject).await {
+            Err(Error::Store(error)) => {
+                return Ok(Err(Decision::deny(Some(subject.into()), Denial::unanswered(&error))));
+            }
+            caller => caller?,
+        };
+        let costs = some_costs_of(&caller.plans, costs)?;
+        let id = match key {
+            Some(key) => HoldId::of_key(subject, key),
+            None => HoldId::random()?,
+        };
+        let arguments = fingerprint("reserve", &costs);
+        let kept_until = later(ttl.saturating_add(self.idempotency_ttl));
+        let holding = Holding { id, arguments, expires_at, kept_until, key: key.map(Arc::from) };
+        let decision = self.weigh(caller, &modes, Step::Hold(&holding), costs.clone()).await?;
+        let decision = crate::admission::shadowed(decision, modes.everywhere());
+        if !decision.allowed {
+            return Ok(Err(decision));
+        }
+        let id = Some(id).filter(|_| !decision.degraded && !decision.quotas.is_empty());
+        Ok(Ok(held(id, decision, costs)))
+    }
+
+    /// Settles a reservation by its name.
+    pub(crate) async fn commit(
+        self: &Arc<Self>,
+        wait: Wait,
+        id: HoldId,
+        actual: &[(&str, u64)],
+    ) -> Result<Settlement, Error> {
+        let call = self.call(wait);
+        let plans = self.catalog.plans(call).await?;
+        let used = costs_of(&plans, actual, 0)?;
+        self.settle(call, id, used).await
+    }
+
+    async fn settle(&self, call: Call, id: HoldId, used: Vec<Cost>) -> Result<Settlement, Error> {
+        let used = used.into_iter().map(|cost| (cost.metric, cost.amount)).collect();
+        let (receipt, repeated) = match self.store.settle(call, &Settle { id, used }).await? {
+            Settled::Now(receipt) => (receipt, false),
+            Settled::Before(receipt) => (receipt, true),
+            Settled::Expired(at) => return Err(Error::HoldExpired { id, at }),
+            Settled::Unknown => return Err(Error::HoldUnknown { id }),
+        };
+        Ok(Settlement { at: receipt.at, parts: receipt.parts, repeated })
+    }
+
+    /// Releases what nobody waits for.
+    fn release_quietly(self: &Arc<Self>, id: HoldId) {
+        if let Err(error) = block_on(self.release(Wait::Block, id)) {
+            tracing::warn!(target: "quotum", %error, %id, "a dropped reservation was not released: it will expire");
+        }
+    }
+
+    /// Gives everything back that a reservation holds.
+    pub(crate) async fn release(self: &Arc<Self>, wait: Wait, id: HoldId) -> Result<Settlement, Error> {
+        let call = self.call(wait);
+        let plans = self.catalog.plans(call).await?;
+        let nothing = plans.metrics().map(|metric| Cost { metric: Arc::clone(metric), amount: 0 }).collect();
+        self.settle(call, id, nothing).await
+    }
+}
+
+/// Costs as they were given, for a reservation that nothing is held for.
+fn named(costs: &[(&str, u64)]) -> Vec<Cost> {
+    costs.iter().map(|(metric, amount)| Cost { metric: Arc::from(*metric), amount: *amount }).collect()
+}

@@ -1,0 +1,140 @@
+//! The ledger of the memory store: steps that must not be made twice, and holds.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::HoldId;
+use crate::store::{Balance, Charge, Charged, Fingerprint, Hold, Once, Part, Receipt, Settle, Settled};
+
+/// How many entries that are too old are dropped for each one that is added, so that none needs a sweep.
+const DROPPED_AT_ONCE: usize = 4;
+
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    steps: HashMap<(Arc<str>, Arc<str>), Step>,
+    holds: HashMap<HoldId, Held>,
+    /// What to drop, in the order in which it is no longer needed.
+    ends: BTreeSet<(i64, Entry)>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Entry {
+    Step(Arc<str>, Arc<str>),
+    Hold(HoldId),
+}
+
+/// A step that was made under an idempotency key.
+#[derive(Debug)]
+struct Step {
+    arguments: Fingerprint,
+    at: Timestamp,
+    balances: Vec<Balance>,
+    kept_until: Timestamp,
+}
+
+/// A hold, open or resolved.
+#[derive(Debug)]
+struct Held {
+    arguments: Fingerprint,
+    at: Timestamp,
+    balances: Vec<Balance>,
+    charges: Vec<Charge>,
+    expires_at: Timestamp,
+    kept_until: Timestamp,
+    receipt: Option<Receipt>,
+}
+
+impl Ledger {
+    /// What became of a step that was made before.
+    pub(super) fn recall(&self, once: &Once, now: Timestamp) -> Option<Charged> {
+        let step = self.steps.get(&(Arc::clone(&once.subject), Arc::clone(&once.key)))?;
+        if step.kept_until <= now {
+            return None;
+        }
+        Some(match step.arguments == once.arguments {
+            true => Charged::repeated(step.at, step.balances.clone()),
+            false => Charged::conflict(),
+        })
+    }
+
+    pub(super) fn remember(&mut self, once: &Once, now: Timestamp, balances: &[Balance]) {
+        self.forget(now);
+        let place = (Arc::clone(&once.subject), Arc::clone(&once.key));
+        let entry = Entry::Step(Arc::clone(&once.subject), Arc::clone(&once.key));
+        let (arguments, kept_until) = (once.arguments, once.kept_until);
+        self.ends.insert((kept_until.as_millisecond(), entry));
+        self.steps.insert(place, Step { arguments, at: now, balances: balances.to_vec(), kept_until });
+    }
+
+    /// What became of a hold of this name that was made before.
+    pub(super) fn recall_hold(&self, hold: &Hold, now: Timestamp) -> Option<Charged> {
+        let held = self.holds.get(&hold.id).filter(|held| now < held.kept_until)?;
+        Some(match held.arguments == hold.arguments {
+            true => Charged::repeated(held.at, held.balances.clone()),
+            false => Charged::conflict(),
+        })
+    }
+
+    pub(super) fn open(&mut self, hold: &Hold, now: Timestamp, balances: &[Balance]) {
+        self.forget(now);
+        self.ends.insert((hold.kept_until.as_millisecond(), Entry::Hold(hold.id)));
+        let held = Held {
+            arguments: hold.arguments,
+            at: now,
+            balances: balances.to_vec(),
+            charges: hold.charges.clone(),
+            expires_at: hold.expires_at,
+            kept_until: hold.kept_until,
+            receipt: None,
+        };
+        self.holds.insert(hold.id, held);
+    }
+
+    /// Resolves a hold; `charge` settles its counters, given when it would have expired.
+    pub(super) fn settle(
+        &mut self,
+        settle: &Settle,
+        now: Timestamp,
+        charge: impl FnOnce(&[Charge], Timestamp) -> Vec<Part>,
+    ) -> Settled {
+        let Some(held) = self.holds.get_mut(&settle.id).filter(|held| now < held.kept_until) else {
+            return Settled::Unknown;
+        };
+        if let Some(receipt) = &held.receipt {
+            return Settled::Before(receipt.clone());
+        }
+        if held.expires_at <= now {
+            return Settled::Expired(held.expires_at);
+        }
+        let receipt = Receipt { at: now, parts: charge(&held.charges, held.expires_at) };
+        held.receipt = Some(receipt.clone());
+        Settled::Now(receipt)
+    }
+
+    /// Drops some of what is no longer needed.
+    fn forget(&mut self, now: Timestamp) {
+        for _ in 0..DROPPED_AT_ONCE {
+            let Some((end_ms, _)) = self.ends.first() else { return };
+            if *end_ms > now.as_millisecond() {
+                return;
+            }
+            match self.ends.pop_first() {
+                // A later entry of the same name is not meant.
+                Some((end_ms, Entry::Step(subject, key))) => {
+                    let place = (subject, key);
+                    if self.steps.get(&place).is_some_and(|step| step.kept_until.as_millisecond() == end_ms) {
+                        self.steps.remove(&place);
+                    }
+                }
+                Some((end_ms, Entry::Hold(id))) => {
+                    if self.holds.get(&id).is_some_and(|held| held.kept_until.as_millisecond() == end_ms) {
+                        self.holds.remove(&id);
+                    }
+                }
+                None => return,
+            }
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! The memory store: everything in this process, gone at its end. The reference that other stores are
+//! compared with.
+
+mod counters;
+mod ledger;
+mod log;
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use jiff::Timestamp;
+use parking_lot::{Mutex, RwLock};
+
+use self::counters::Counters;
+use self::ledger::Ledger;
+use self::log::Log;
+use super::{
+    Adjustment, Balance, Call, Census, Charge, Charged, CounterKey, Hold, Once, Outcome, Settle, Settled, Store,
+    StoreFuture, StoredPlans, Subscriber, SubscriberQuery, charge_all,
+};
+use crate::event::{Event, EventQuery};
+use crate::plan::Plans;
+use crate::subscription::Subscription;
+
+/// A store in memory. Exact, and shared by all threads of one process; it lasts as long as the
+/// process.
+///
+/// ```
+/// use std::sync::Arc;
+/// use quotum::{Plans, blocking::Quota, store::MemoryStore};
+///
+/// let plans = Plans::from_toml("default_plan = 'free'\n[plans.free]\nquotas = { jobs = '2/day' }")?;
+/// let quota = Quota::builder().plans(plans).open_on(Arc::new(MemoryStore::new()))?;
+/// assert!(quota.consume("ana", &[("jobs", 2)])?.allowed);
+/// # Ok::<(), quotum::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct MemoryStore {
+    plans: Mutex<Option<StoredPlans>>,
+    subscriptions: RwLock<BTreeMap<Arc<str>, Subscription>>,
+    counters: Counters,
+    /// Locked before any counter.
+    ledger: Mutex<Ledger>,
+    log: Mutex<Log>,
+    /// The latest time that anybody has told, in milliseconds: the store's own clock, by which holds
+    /// expire. Were it to go back, a hold might be settled that has expired on some of its counters.
+    latest_ms: AtomicI64,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            plans: Mutex::default(),
+            subscriptions: RwLock::default(),
+            counters: Counters::new(),
+            ledger: Mutex::default(),
+            log: Mutex::default(),
+            latest_ms: AtomicI64::new(i64::MIN),
+        }
+    }
+
+    /// The store's time.
+    fn now(&self, call: Call) -> Timestamp {
+        let told_ms = call.now.as_millisecond();
+        let latest_ms = self.latest_ms.fetch_max(told_ms, Ordering::AcqRel).max(told_ms);
+        Timestamp::from_millisecond(latest_ms).unwrap_or(call.now)
+    }
+
+    fn put_plans_now(&self, plans: &Plans, event: &Event) -> u64 {
+        let mut stored = self.plans.lock();
+        let version = stored.as_ref().map_or(0, |stored| stored.version) + 1;
+        *stored = Some(StoredPlans { version, plans: plans.clone() });
+        self.log.lock().append(event);
+        version
+    }
+
+    fn swap_subscription_now(
+        &self,
+        subject: &str,
+        from: Option<&Subscription>,
+        to: &Subscription,
+        event: &Event,
+    ) -> Option<Subscription> {
+        let mut subscriptions = self.subscriptions.write();
+        if subscriptions.get(subject) != from {
+            return subscriptions.get(subject).cloned();
+        }
+        subscriptions.insert(subject.into(), to.clone());
+        self.log.lock().append(event);
+        Some(to.clone())
+    }
+
+    fn subscribers_now(&self, query: &SubscriberQuery) -> Vec<Subscriber> {
+        let subscriptions = self.subscriptions.read();
+        let wanted = subscriptions.iter().filter(|(subject, subscription)| query.wants(subject, subscription));
+        let listed = wanted.take(query.limit).map(|(subject, subscription)| Subscriber {
+            subject: Arc::clone(subject),
+            subscription: subscription.clone(),
+        });
+        listed.collect()
+    }
+
+    fn census_now(&self) -> Vec<Census> {
+        let mut counts = BTreeMap::new();
+        for subscription in self.subscriptions.read().values() {
+            *counts.entry((subscription.plan.clone(), subscription.status)).or_insert(0) += 1;
+        }
+        counts.into_iter().map(|((plan, status), subjects)| Census { plan, status, subjects }).collect()
+    }
+
+    fn charge_now(&self, call: Call, charges: &[Charge], once: Option<&Once>) -> Charged {
+        let now = self.now(call);
+        let mut ledger = once.map(|_| self.ledger.lock());
+        let earlier = once.and_then(|once| ledger.as_ref()?.recall(once, now));
+        if let Some(earlier) = earlier {
+            return earlier;
+        }
+        let charged = self.add(charges, now, Balance::charged);
+        if let (true, Some(once), Some(ledger)) = (charged.granted(), once, ledger.as_mut()) {
+            ledger.remember(once, now, &charged.balances);
+        }
+        charged
+    }
+
+    fn hold_now(&self, call: Call, hold: &Hold) -> Charged {
+        let now = self.now(call);
+        let mut ledger = self.ledger.lock();
+        if let Some(earlier) = ledger.recall_hold(hold, now) {
+            return earlier;
+        }
+        let charged = self.add(&hold.charges, now, Balance::holding);
+        if charged.granted() {
+            let mut counters = self.counters.lock(hold.charges.iter().map(|charge| &charge.key), now);
+            for charge in &hold.charges {
+                counters.expire_later(&charge.key, hold.id, charge.amount, hold.expires_at);
+            }
+            drop(counters);
+            ledger.open(hold, now, &charged.balances);
+        }
+        charged
+    }
+
+    /// Charges or holds, all or nothing.
+    fn add(&self, charges: &[Charge], now: Timestamp, add: fn(Balance, u64) -> Balance) -> Charged {
+        let mut counters = self.counters.lock(charges.iter().map(|charge| &charge.key), now);
+        let read = |key: &CounterKey| Ok::<_, Infallible>(counters.balance(key));
+        let Ok(charged) = charge_all(charges, read, add);
+        if charged.granted() {
+            for (charge, balance) in charges.iter().zip(&charged.balances) {
+                counters.put(&charge.key, *balance);
+            }
+        }
+        charged
+    }
+
+    fn settle_now(&self, call: Call, settle: &Settle) -> Settled {
+        let now = self.now(call);
+        let mut ledger = self.ledger.lock();
+        ledger.settle(settle, now, |charges, expires_at| {
+            let mut counters = self.counters.lock(charges.iter().map(|charge| &charge.key), now);
+            charges.iter().map(|charge| counters.settle(charge, settle, expires_at)).collect()
+        })
+    }
+
+    fn balances_now(&self, call: Call, keys: &[CounterKey]) -> Vec<Balance> {
+        let mut counters = self.counters.lock(keys.iter(), self.now(call));
+        keys.iter().map(|key| counters.balance(key)).collect()
+    }
+
+    fn adjust_now(&self, call: Call, adjustments: &[Adjustment], once: Option<&Once>, event: &Event) -> Charged {
+        let now = self.now(call);
+        let mut ledger = self.ledger.lock();
+        if let Some(earlier) = once.and_then(|once| ledger.recall(once, now)) {
+            return earlier;
+        }
+        let mut counters = self.counters.lock(adjustments.iter().map(|adjustment| &adjustment.key), now);
+        let mut changed = false;
+        let mut apply = |adjustment: &Adjustment| {
+            let before = counters.balance(&adjustment.key);
+            let after = adjustment.by.apply(before);
+            // A counter that was never charged stays absent.
+            if after != before {
+                counters.put(&adjustment.key, after);
+                changed = true;
+            }
+            after
+        };
+        let balances: Vec<Balance> = adjustments.iter().map(&mut apply).collect();
+        drop(counters);
+        if let Some(once) = once {
+            ledger.remember(once, now, &balances);
+        }
+        if changed {
+            self.log.lock().append(event);
+        }
+        Charged { outcome: Outcome::Granted, balances, crossed: Vec::new() }
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A step that is made when it is polled, at once: this store never waits.
+fn lazily<'a, T: Send + 'a>(step: impl FnOnce() -> T + Send + 'a) -> StoreFuture<'a, T> {
+    Box::pin(async move { Ok(step()) })
+}
+
+impl Store for MemoryStore {
+    fn plans(&self, _: Call) -> StoreFuture<'_, Option<StoredPlans>> {
+        lazily(move || self.plans.lock().clone())
+    }
+
+    fn put_plans<'a>(&'a self, _: Call, plans: &'a Plans, event: &'a Event) -> StoreFuture<'a, u64> {
+        lazily(move || self.put_plans_now(plans, event))
+    }
+
+    fn subscription<'a>(&'a self, _: Call, subject: &'a str) -> StoreFuture<'a, Option<Subscription>> {
+        lazily(move || self.subscriptions.read().get(subject).cloned())
+    }
+
+    fn put_subscription<'a>(
+        &'a self,
+        _: Call,
+        subject: &'a str,
+        subscription: &'a Subscription,
+        event: &'a Event,
+    ) -> StoreFuture<'a, ()> {
+        lazily(move || {
+            let mut subscriptions = self.subscriptions.write();
+            subscriptions.insert(subject.into(), subscription.clone());
+            self.log.lock().append(event);
+        })
+    }
+
+    fn swap_subscription<'a>(
+        &'a self,
+        _: Call,
+        subject: &'a str,
+        from: Option<&'a Subscription>,
+        to: &'a Subscription,
+        event: &'a Event,
+    ) -> StoreFuture<'a, Option<Subscription>> {
+        lazily(move || self.swap_subscription_now(subject, from, to, event))
+    }
+
+    fn subscribers<'a>(&'a self, _: Call, query: &'a SubscriberQuery) -> StoreFuture<'a, Vec<Subscriber>> {
+        lazily(move || self.subscribers_now(query))
+    }
+
+    fn census(&self, _: Call) -> StoreFuture<'_, Vec<Census>> {
+        lazily(move || self.census_now())
+    }
+
+    fn charge<'a>(&'a self, call: Call, charges: &'a [Charge], once: Option<&'a Once>) -> StoreFuture<'a, Charged> {
+        lazily(move || self.charge_now(call, charges, once))
+    }
+
+    fn hold<'a>(&'a self, call: Call, hold: &'a Hold) -> StoreFuture<'a, Charged> {
+        lazily(move || self.hold_now(call, hold))
+    }
+
+    fn settle<'a>(&'a self, call: Call, settle: &'a Settle) -> StoreFuture<'a, Settled> {
+        lazily(move || self.settle_now(call, settle))
+    }
+
+    fn balances<'a>(&'a self, call: Call, keys: &'a [CounterKey]) -> StoreFuture<'a, Vec<Balance>> {
+        lazily(move || self.balances_now(call, keys))
+    }
+
+    fn adjust<'a>(
+        &'a self,
+        call: Call,
+        adjustments: &'a [Adjustment],
+        once: Option<&'a Once>,
+        event: &'a Event,
+    ) -> StoreFuture<'a, Charged> {
+        lazily(move || self.adjust_now(call, adjustments, once, event))
+    }
+
+    fn record<'a>(&'a self, _: Call, events: &'a [Event]) -> StoreFuture<'a, ()> {
+        lazily(move || {
+            let mut log = self.log.lock();
+            events.iter().for_each(|event| log.append(event));
+        })
+    }
+
+    fn events<'a>(&'a self, _: Call, query: &'a EventQuery) -> StoreFuture<'a, Vec<Event>> {
+        lazily(move || self.log.lock().read(query))
+    }
+}

@@ -1,0 +1,101 @@
+//! The table of counters.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension};
+
+use super::failure::{damaged, failure};
+use crate::plan::UNITS_MAX;
+use crate::store::{Balance, CounterKey, StoreError};
+
+pub(super) fn read(connection: &Connection, key: &CounterKey) -> Result<Option<Balance>, StoreError> {
+    let row = connection
+        .prepare_cached(
+            "SELECT used, held, bonus, overage, told FROM counter
+             WHERE subject = ?1 AND metric = ?2 AND period = ?3 AND start_s = ?4",
+        )
+        .and_then(|mut select| {
+            let read = |row: &rusqlite::Row<'_>| Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?]);
+            select.query_row((&*key.subject, &*key.metric, key.period.as_str(), key.start_s), read).optional()
+        })
+        .map_err(failure)?;
+    let Some([used, held, bonus, overage, told]) = row else { return Ok(None) };
+    let units = |column: i64| units_of(column).ok_or_else(|| damaged("a counter", &format!("it holds {column} units")));
+    let told = u8::try_from(told).map_err(|_| damaged("a counter", &format!("it has told {told} %")))?;
+    Ok(Some(Balance { used: units(used)?, held: units(held)?, bonus: units(bonus)?, overage: units(overage)?, told }))
+}
+
+/// A counter without what is held by holds that have expired.
+pub(super) fn read_now(connection: &Connection, key: &CounterKey, now: Timestamp) -> Result<Balance, StoreError> {
+    let balance = read(connection, key)?.unwrap_or_default();
+    if balance.held == 0 {
+        return Ok(balance);
+    }
+    let expired: i64 = connection
+        .prepare_cached(
+            "SELECT coalesce(sum(amount), 0) FROM hold_part
+             WHERE subject = ?1 AND metric = ?2 AND period = ?3 AND start_s = ?4 AND expires_ms <= ?5",
+        )
+        .and_then(|mut select| {
+            let place = (&*key.subject, &*key.metric, key.period.as_str(), key.start_s, now.as_millisecond());
+            select.query_row(place, |row| row.get(0))
+        })
+        .map_err(failure)?;
+    Ok(balance.unheld(expired.unsigned_abs()))
+}
+
+pub(super) fn update(connection: &Connection, key: &CounterKey, balance: Balance) -> rusqlite::Result<()> {
+    let Balance { used, held, bonus, overage, told } = balance;
+    connection
+        .prepare_cached(
+            "UPDATE counter SET used = ?5, held = ?6, bonus = ?7, overage = ?8, told = ?9
+             WHERE subject = ?1 AND metric = ?2 AND period = ?3 AND start_s = ?4",
+        )?
+        .execute((
+            &*key.subject,
+            &*key.metric,
+            key.period.as_str(),
+            key.start_s,
+            signed(used),
+            signed(held),
+            signed(bonus),
+            signed(overage),
+            told,
+        ))
+        .map(drop)
+}
+
+pub(super) fn create(connection: &Connection, key: &CounterKey, balance: Balance) -> rusqlite::Result<()> {
+    let Balance { used, held, bonus, overage, told } = balance;
+    connection
+        .prepare_cached(
+            "INSERT INTO counter (subject, metric, period, start_s, used, held, bonus, overage, told)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        )?
+        .execute((
+            &*key.subject,
+            &*key.metric,
+            key.period.as_str(),
+            key.start_s,
+            signed(used),
+            signed(held),
+            signed(bonus),
+            signed(overage),
+            told,
+        ))?;
+    if let Some(before_s) = key.forget_before_s() {
+        connection
+            .prepare_cached("DELETE FROM counter WHERE subject = ?1 AND metric = ?2 AND period = ?3 AND start_s < ?4")?
+            .execute((&*key.subject, &*key.metric, key.period.as_str(), before_s))?;
+    }
+    Ok(())
+}
+
+/// SQLite's integers are signed; no number of units exceeds 2^53.
+pub(super) fn signed(units: u64) -> i64 {
+    i64::try_from(units).unwrap_or(i64::MAX)
+}
+
+/// The units in a column, if they can be any.
+pub(super) fn units_of(column: i64) -> Option<u64> {
+    u64::try_from(column).ok().filter(|units| *units <= UNITS_MAX)
+}

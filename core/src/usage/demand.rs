@@ -1,0 +1,156 @@
+//! Demand: which counters a request touches, and what it asks of each.
+//!
+//! Pure: the plan, the windows and the balances are brought by the caller.
+
+use std::sync::Arc;
+
+use crate::decision::{Denial, QuotaState, Reason};
+use crate::error::Error;
+use crate::plan::{Plan, Plans, QuotaLimit, UNITS_MAX};
+use crate::store::{Balance, Charge, CounterKey};
+use crate::usage::period::{Period, Window};
+
+/// What a plan grants of a metric that it does not name.
+const NOTHING: [QuotaLimit; 1] = [QuotaLimit::Limited { units: 0, period: Period::Total }];
+
+/// Units of a metric that a request asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Cost {
+    pub(crate) metric: Arc<str>,
+    pub(crate) amount: u64,
+}
+
+/// Checks what a caller has passed as costs: known metrics, each once, each with an amount from `least`.
+pub(crate) fn costs_of(plans: &Plans, costs: &[(&str, u64)], least: u64) -> Result<Vec<Cost>, Error> {
+    let mut checked: Vec<Cost> = Vec::with_capacity(costs.len());
+    for &(metric, amount) in costs {
+        let metric = Arc::clone(plans.metric(metric)?);
+        if !(least..=UNITS_MAX).contains(&amount) {
+            let expected = format!("from {least} to {UNITS_MAX} units");
+            return Err(Error::argument("costs", format!("{amount} {metric}"), expected));
+        }
+        if checked.iter().any(|cost| cost.metric == metric) {
+            let expected = "each metric once, with the sum of its units";
+            return Err(Error::argument("costs", format!("{metric} twice"), expected));
+        }
+        checked.push(Cost { metric, amount });
+    }
+    Ok(checked)
+}
+
+/// Refuses a request that asks for nothing.
+pub(crate) fn some_costs_of(plans: &Plans, costs: &[(&str, u64)]) -> Result<Vec<Cost>, Error> {
+    if costs.is_empty() {
+        return Err(Error::argument("costs", "none", "at least one metric and its units"));
+    }
+    costs_of(plans, costs, 1)
+}
+
+/// Whose counters a subject's units are counted on.
+#[derive(Debug, Clone)]
+pub(crate) struct Owners {
+    /// The subject itself.
+    pub(crate) subject: Arc<str>,
+    /// The account that it is a member of.
+    pub(crate) account: Option<Arc<str>>,
+}
+
+impl Owners {
+    /// Every limit that a plan has for a metric, with the owner of its counter.
+    ///
+    /// A member's units count on the account's counters, and where the plan has limits for each member,
+    /// on its own counters too.
+    pub(crate) fn limits<'p>(
+        &'p self,
+        plan: &'p Plan,
+        metric: &str,
+    ) -> impl Iterator<Item = (&'p Arc<str>, QuotaLimit)> {
+        let shared = plan.quotas.get(metric).map_or([].as_slice(), Vec::as_slice);
+        let owner = self.account.as_ref().unwrap_or(&self.subject);
+        let each = self.account.as_ref().and_then(|_| plan.member_quotas.get(metric));
+        let each = each.map_or([].as_slice(), Vec::as_slice);
+        let nothing = if shared.is_empty() && each.is_empty() { NOTHING.as_slice() } else { &[] };
+        let of = |owner: &'p Arc<str>, limits: &'p [QuotaLimit]| limits.iter().map(move |limit| (owner, *limit));
+        of(owner, shared).chain(of(&self.subject, each)).chain(of(owner, nothing))
+    }
+}
+
+/// One quota that a cost touches.
+#[derive(Debug, Clone)]
+pub(crate) struct Touched {
+    pub(crate) owner: Arc<str>,
+    pub(crate) metric: Arc<str>,
+    pub(crate) amount: u64,
+    pub(crate) limit: QuotaLimit,
+    pub(crate) window: Option<Window>,
+    /// Whether the members of an account share it.
+    pub(crate) shared: bool,
+}
+
+impl Touched {
+    /// Every quota that the costs touch under a plan, with its window.
+    pub(crate) fn by(
+        costs: &[Cost],
+        plan: &Plan,
+        owners: &Owners,
+        mut window: impl FnMut(Period) -> Window,
+    ) -> Vec<Self> {
+        let mut touched = Vec::with_capacity(costs.len());
+        for Cost { metric, amount } in costs {
+            for (owner, limit) in owners.limits(plan, metric) {
+                touched.push(Self {
+                    owner: Arc::clone(owner),
+                    metric: Arc::clone(metric),
+                    amount: *amount,
+                    limit,
+                    window: limit.period().map(&mut window),
+                    shared: owners.account.as_ref() == Some(owner),
+                });
+            }
+        }
+        touched
+    }
+
+    /// The counter of this quota; none where nothing is counted.
+    pub(crate) fn key(&self) -> Option<CounterKey> {
+        let (period, window) = (self.limit.period()?, self.window?);
+        Some(CounterKey::new(Arc::clone(&self.owner), Arc::clone(&self.metric), period, window))
+    }
+
+    pub(crate) fn charge(&self) -> Option<Charge> {
+        self.key().map(|key| Charge { key, amount: self.amount, limit: self.limit.limit() })
+    }
+}
+
+/// The counters that are touched, in the order in which balances are expected.
+pub(crate) fn keys_of(touched: &[Touched]) -> Vec<CounterKey> {
+    touched.iter().filter_map(Touched::key).collect()
+}
+
+/// The state of every touched quota, from the balances of those that are counted.
+pub(crate) fn states_of(touched: &[Touched], balances: &[Balance]) -> Vec<QuotaState> {
+    let mut balances = balances.iter().copied();
+    let state = |quota: &Touched| {
+        let counted = quota.limit.period().and_then(|_| balances.next());
+        QuotaState::new(quota, counted.unwrap_or_default())
+    };
+    touched.iter().map(state).collect()
+}
+
+/// The quotas that the amounts do not fit into.
+pub(crate) fn full<'t>(
+    touched: &'t [Touched],
+    states: &'t [QuotaState],
+) -> impl Iterator<Item = (&'t Touched, &'t QuotaState)> {
+    touched.iter().zip(states).filter(|(quota, state)| quota.limit.period().is_some() && quota.amount > state.room())
+}
+
+/// The denial that says most: a quota that can never hold the amount, or else the one that starts
+/// afresh last, because before that, asking again is in vain.
+pub(crate) fn tightest<'t>(full: impl Iterator<Item = (&'t Touched, &'t QuotaState)>) -> Option<Denial> {
+    let denials = full.map(|(quota, state)| (Denial::of_quota(state, quota.amount), state.resets_at));
+    let weight = |(denial, resets_at): &(Denial, Option<jiff::Timestamp>)| {
+        (denial.reason == Reason::NeverFits, resets_at.is_none(), *resets_at)
+    };
+    denials.max_by_key(weight).map(|(denial, _)| denial)
+}
