@@ -1,5 +1,6 @@
 # make demo     runs the main job: plans enforced on traffic, with a report
 # make test     passes every test: Rust, Python, Node
+# make test-shuttle  models concurrent code: thousands of thread schedules each
 # make bench    measures consume beside the raw statement, and prints the ratios
 # make lint     format, lints, docs
 # make fuzz     runs every fuzz target for FUZZ_SECONDS seconds each (needs a nightly toolchain)
@@ -11,7 +12,7 @@ VENV := $(TARGET)/venv
 DEMO := $(TARGET)/demo
 FUZZ_SECONDS := 30
 
-.PHONY: demo test test-rust test-python test-node bench lint fuzz rust python node
+.PHONY: demo test test-rust test-shuttle test-python test-node bench lint fuzz rust python node
 
 demo: rust
 	cargo build --release --locked --package replay
@@ -24,10 +25,14 @@ demo: rust
 	@echo "Look at: which plan denies most, who hit a limit first, and which plan would have helped."
 	@echo "Then open $(DEMO)/report.html in a browser, or replay traffic of your own: $(TARGET)/release/replay --help"
 
-test: test-rust test-python test-node
+test: test-rust test-shuttle test-python test-node
 
 test-rust: rust
 	cargo test --workspace --all-features --locked
+
+test-shuttle: rust
+	RUSTFLAGS="--cfg shuttle" cargo test --package quotum --lib --no-default-features --locked \
+	    --target-dir $(TARGET)/shuttle models
 
 test-python: rust python
 	test -x $(VENV)/bin/python || python3 -m venv $(VENV)

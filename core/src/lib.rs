@@ -36,6 +36,7 @@ mod reservation;
 mod standing;
 pub mod store;
 mod subscription;
+mod sync;
 mod usage;
 
 pub use jiff::Timestamp;

@@ -1,0 +1,26 @@
+//! The lock of the code that is modelled: `parking_lot`'s, or in a model the checker's own, which tries
+//! other threads at every step. Both wear `parking_lot`'s interface.
+
+#[cfg(not(all(test, shuttle)))]
+pub(crate) use parking_lot::Mutex;
+
+#[cfg(all(test, shuttle))]
+pub(crate) use self::checked::Mutex;
+
+#[cfg(all(test, shuttle))]
+mod checked {
+    use shuttle::sync::MutexGuard;
+
+    #[derive(Debug, Default)]
+    pub(crate) struct Mutex<T>(shuttle::sync::Mutex<T>);
+
+    impl<T> Mutex<T> {
+        pub(crate) const fn new(value: T) -> Self {
+            Self(shuttle::sync::Mutex::new(value))
+        }
+
+        pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+            self.0.lock().unwrap()
+        }
+    }
+}
