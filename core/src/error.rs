@@ -8,6 +8,7 @@ use thiserror::Error;
 use crate::plan::PlansError;
 use crate::store::StoreError;
 use crate::usage::hold::HoldId;
+use crate::token::VerifyError;
 
 /// What can go wrong besides a denial.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -80,6 +81,10 @@ pub enum Error {
     /// The store could not answer. [`StoreError`] says what to do about it.
     #[error(transparent)]
     Store(#[from] StoreError),
+
+    /// It is not known whether a token is valid. [`VerifyError`] says what to do about it.
+    #[error(transparent)]
+    Verify(#[from] VerifyError),
 }
 
 impl Error {
@@ -103,6 +108,7 @@ impl Error {
     pub fn retry(&self) -> Retry {
         match self {
             Self::Store(error) => error.retry(),
+            Self::Verify(error) => error.retry(),
             _ => Retry::Never,
         }
     }

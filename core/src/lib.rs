@@ -9,6 +9,7 @@
 //! | what plans can say | [`Plans`], [`Plan`], [`QuotaLimit`], [`RateLimit`], [`FeatureValue`] |
 //! | who is on which plan | [`Subscription`], [`Status`], [`Overrides`] |
 //! | when a quota starts afresh | [`Period`] |
+//! | from a token to a subject | [`token`], [`token::Verifier`] |
 //! | where counters last | [`store`], [`store::Store`] |
 //! | turning the clock in a test | [`ManualClock`] |
 //!
@@ -37,6 +38,7 @@ mod standing;
 pub mod store;
 mod subscription;
 mod sync;
+pub mod token;
 mod usage;
 
 pub use jiff::Timestamp;

@@ -1,6 +1,8 @@
 //! Callers that join, leave and panic, in whichever order a model checker can think of. A lost wake
 //! shows as a deadlock.
 
+#![allow(clippy::unwrap_used)]
+
 use std::future::poll_fn;
 use std::sync::Mutex as Plain;
 use std::sync::atomic::{AtomicUsize, Ordering};

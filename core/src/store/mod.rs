@@ -55,7 +55,7 @@ impl Call {
 }
 
 /// Whether a store may make the calling thread wait for a disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Wait {
     /// The caller is synchronous: the work may be done on its own thread, inside `poll`.
     Block,

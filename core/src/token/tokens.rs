@@ -1,0 +1,123 @@
+//! From a token to an identity: the cache, else the verifier, once for however many wait.
+
+#[cfg(all(test, not(shuttle)))]
+mod tests;
+
+use std::fmt;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use jiff::Timestamp;
+
+use super::cache::TokenCache;
+use super::digest::{Pepper, Secret, TokenDigest};
+use super::identity::Authenticated;
+use super::verifications::{Verifications, Verified};
+use super::verifier::Verifier;
+use crate::clock::Clock;
+use crate::error::Error;
+use crate::store::Call;
+
+/// The longest token, in bytes: twice what HTTP servers take as a header.
+const TOKEN_BYTES_MAX: usize = 16 * 1_024;
+
+/// How many tokens may be verified at once, unless the host says otherwise.
+pub(crate) const CALLS_MAX: usize = 1_000;
+
+pub(crate) struct Tokens {
+    verifier: Arc<dyn Verifier>,
+    cache: TokenCache,
+    pepper: Option<Pepper>,
+    clock: Arc<dyn Clock>,
+    under_way: Arc<Verifications>,
+}
+
+impl Tokens {
+    pub(crate) fn new(
+        verifier: Arc<dyn Verifier>,
+        cache: TokenCache,
+        pepper: Option<Pepper>,
+        clock: Arc<dyn Clock>,
+        calls_max: usize,
+    ) -> Arc<Self> {
+        Arc::new(Self { verifier, cache, pepper, clock, under_way: Verifications::at_most(calls_max) })
+    }
+
+    /// What a token amounts to. With an error, nobody knows.
+    pub(crate) async fn authenticate(self: &Arc<Self>, call: Call, token: &str) -> Result<Authenticated, Error> {
+        match self.recall(call.now, token) {
+            Ok(known) => Ok(known),
+            Err(digest) => Ok(self.verify_once(call, digest, token).await?),
+        }
+    }
+
+    /// What a token is known to amount to without asking anybody, or the digest to ask under.
+    pub(crate) fn recall(&self, now: Timestamp, token: &str) -> Result<Authenticated, TokenDigest> {
+        if token.is_empty() || token.len() > TOKEN_BYTES_MAX {
+            return Ok(Authenticated::Refused);
+        }
+        let digest = self.digest(token);
+        match self.cache.lookup(&digest, now, self.clock.monotonic()) {
+            Some(known) => Ok(known),
+            // Only now: a token that the cache knows was once let through here.
+            None if token.chars().any(char::is_control) => Ok(Authenticated::Refused),
+            None => Err(digest),
+        }
+    }
+
+    /// Makes the next request with this token ask the verifier.
+    pub(crate) fn forget_token(&self, token: &str) {
+        let digest = self.digest(token);
+        self.cache.forget(&digest);
+        self.under_way.abandon(digest);
+    }
+
+    /// Makes the next request with any of this subject's tokens ask the verifier.
+    pub(crate) fn forget_subject(&self, subject: &str) {
+        self.cache.forget_subject(subject);
+        // Whom a verification under way will find is not known yet.
+        self.under_way.abandon_all();
+    }
+
+    pub(crate) const fn cache(&self) -> &TokenCache {
+        &self.cache
+    }
+
+    fn digest(&self, token: &str) -> TokenDigest {
+        self.pepper.as_ref().map_or_else(|| TokenDigest::of(token), |pepper| pepper.digest(token))
+    }
+
+    async fn verify_once(self: &Arc<Self>, call: Call, digest: TokenDigest, token: &str) -> Verified {
+        let start = || {
+            let (tokens, token) = (Arc::clone(self), Secret::from(token));
+            async move { tokens.verify(call, digest, token).await }.boxed()
+        };
+        self.under_way.join((digest, call.wait), start)?.await
+    }
+
+    async fn verify(&self, call: Call, digest: TokenDigest, token: Secret) -> Verified {
+        let begun = self.cache.begin(self.clock.monotonic());
+        // Another verification may have ended since the look-up.
+        if let Some(known) = self.cache.peek(&digest, call.now, self.clock.monotonic()) {
+            return Ok(known);
+        }
+        let found = self.verifier.verify(call, &token).await.map_err(|error| error.redacted(&token))?;
+        let now = self.clock.wall().max(call.now);
+        let Some(identity) = found.filter(|identity| !identity.has_expired(now)) else {
+            self.cache.keep_refusal(begun, digest);
+            return Ok(Authenticated::Refused);
+        };
+        identity.check()?;
+        Ok(Authenticated::Known(self.cache.keep(begun, digest, identity)))
+    }
+}
+
+impl fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tokens")
+            .field("verifier", &self.verifier)
+            .field("cache", &self.cache)
+            .field("under_way", &self.under_way)
+            .finish_non_exhaustive()
+    }
+}
