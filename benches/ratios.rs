@@ -14,7 +14,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .filter_map(|entry| Some(entry.ok()?.path()).filter(|path| path.join("quotum").is_dir()))
         .collect();
     groups.sort();
-    println!("{:<28} {:>14} {:>14} {:>12}", "store / counters / callers", "quotum", "peer", "quotum:peer");
+    println!("{:<28} {:>14} {:>14} {:>12}", "what", "quotum", "peer", "quotum:peer");
     for group in groups {
         let (ours_ns, peer_ns) = (median_ns(&group.join("quotum"))?, median_ns(&group.join("peer"))?);
         let name = group.file_name().unwrap_or_default().to_string_lossy().replace('_', " / ");

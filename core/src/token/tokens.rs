@@ -1,5 +1,7 @@
 //! From a token to an identity: the cache, else the verifier, once for however many wait.
 
+#[cfg(all(test, shuttle))]
+mod models;
 #[cfg(all(test, not(shuttle)))]
 mod tests;
 
