@@ -15,7 +15,7 @@ use super::*;
 type Answer = Result<u32, StoreError>;
 
 /// Of each kind.
-const SCHEDULES: usize = 5_000;
+const SCHEDULES: usize = 2_000;
 
 /// Work that somebody else ends: pending until `done`, waking whoever polled it last.
 #[derive(Default)]

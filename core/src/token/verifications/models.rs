@@ -13,7 +13,7 @@ use shuttle::{check_pct, check_random, thread};
 use super::*;
 
 /// Of each kind.
-const SCHEDULES: usize = 5_000;
+const SCHEDULES: usize = 2_000;
 
 const CALLERS: usize = 3;
 
