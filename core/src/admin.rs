@@ -12,8 +12,9 @@ use crate::error::Error;
 use crate::event::{Event, EventName, EventQuery};
 use crate::plan::{Plan, Plans};
 use crate::policy::Enforcement;
-use crate::store::{Adjust, Adjustment, Call, Census, Once, Subscriber, SubscriberQuery, Wait};
+use crate::store::{Adjust, Adjustment, Call, Census, Forgotten, Once, Subscriber, SubscriberQuery, Wait};
 use crate::subscription::{Overrides, Status, Subscription};
+use crate::token::TokenDigest;
 use crate::usage::demand::{Cost, Touched, some_costs_of, states_of};
 use crate::usage::hold::Fingerprint;
 use crate::usage::period::Period;
@@ -295,6 +296,46 @@ impl Admission {
             plan: Some(subscription.plan.as_str().into()),
             detail: serde_json::to_value(subscription).ok(),
             ..self.change(EventName::SubscriptionChanged, call, actor)
+        }
+    }
+
+    /// Has a token verified anew: at once here, within the feed's interval in other processes.
+    pub(crate) async fn forget_token(&self, wait: Wait, actor: &Actor, token: &str) -> Result<(), Error> {
+        let Some(tokens) = &self.tokens else { return Ok(()) };
+        let digest = tokens.digest(token);
+        let call = self.call(wait);
+        let detail = Some(json!(digest.to_hex()));
+        let event = Event { detail, ..self.change(EventName::TokenForgotten, call, actor) };
+        self.forget_identities(call, &Forgotten::Token(digest), event).await
+    }
+
+    /// Has every token of a subject verified anew, and its subscription read anew.
+    pub(crate) async fn forget_subject(&self, wait: Wait, actor: &Actor, subject: &str) -> Result<(), Error> {
+        check_subject(subject)?;
+        let call = self.call(wait);
+        let event = Event { subject: Some(subject.into()), ..self.change(EventName::TokenForgotten, call, actor) };
+        self.forget_identities(call, &Forgotten::Subject(subject.into()), event).await
+    }
+
+    async fn forget_identities(&self, call: Call, which: &Forgotten, event: Event) -> Result<(), Error> {
+        // In the store first, lest it be found there again; here too where the store cannot answer.
+        let forgotten = self.store.forget_identities(call, which, &event).await;
+        self.forget_locally(&event);
+        Ok(forgotten?)
+    }
+
+    /// Forgets here what an event says is to be forgotten.
+    pub(crate) fn forget_locally(&self, event: &Event) {
+        if let Some(subject) = &event.subject {
+            self.changes.note();
+            self.records.forget(subject);
+        }
+        let Some(tokens) = &self.tokens else { return };
+        let digest = event.detail.as_ref().and_then(|detail| TokenDigest::from_hex(detail.as_str()?));
+        match (digest, &event.subject) {
+            (Some(digest), _) => tokens.forget(digest),
+            (None, Some(subject)) => tokens.forget_subject(subject),
+            (None, None) => {}
         }
     }
 

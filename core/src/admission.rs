@@ -19,10 +19,11 @@ use crate::plan::catalog::Catalog;
 use crate::plan::{FeatureValue, Plan, Plans, UNITS_MAX, upgrade};
 use crate::policy::{Enforcement, Modes, Switchboard};
 use crate::record::{Changes, Records};
-use crate::request::{Purpose, Request};
+use crate::request::{Purpose, Request, Who};
 use crate::store::{
     Balance, Call, Charge, Charged, CounterKey, Hold, Once, Outcome, Store, StoreError, Wait, charge_all,
 };
+use crate::token::{Authenticated, Identity, Tokens};
 use crate::usage::demand::{self, Cost, Touched, costs_of, keys_of, some_costs_of, states_of};
 use crate::usage::hold::{Fingerprint, HoldId};
 use crate::usage::period::Period;
@@ -38,6 +39,7 @@ pub(crate) struct Admission {
     pub(crate) feed: Feed,
     pub(crate) switchboard: Switchboard,
     pub(crate) debts: Debts,
+    pub(crate) tokens: Option<Arc<Tokens>>,
     pub(crate) subscription_ttl: Duration,
     pub(crate) idempotency_ttl: Duration,
 }
@@ -72,11 +74,32 @@ impl Admission {
         if modes.everywhere() == Enforcement::Off {
             return Ok(Decision::allow());
         }
-        let decision = match self.caller(self.call(wait), request.subject).await {
-            Err(Error::Store(error)) => Decision::deny(Some(request.subject.into()), Denial::unanswered(&error)),
+        let call = self.call(wait);
+        let identity: Arc<Identity>;
+        let subject = match request.who {
+            Who::Subject(subject) => subject,
+            Who::Token(token) => match self.authenticate(call, token).await? {
+                Authenticated::Known(known) => {
+                    identity = known;
+                    &identity.subject
+                }
+                // Nobody is let in because enforcement is in shadow.
+                Authenticated::Refused => return Ok(Decision::deny(None, Denial::because(Reason::Unauthenticated))),
+            },
+        };
+        let decision = match self.caller(call, subject).await {
+            Err(Error::Store(error)) => Decision::deny(Some(subject.into()), Denial::unanswered(&error)),
             caller => self.decide(caller?, &modes, request).await?,
         };
         Ok(shadowed(decision, modes.everywhere()))
+    }
+
+    /// Whom a token speaks for.
+    pub(crate) async fn authenticate(&self, call: Call, token: &str) -> Result<Authenticated, Error> {
+        let tokens = self.tokens.as_ref().ok_or_else(|| {
+            Error::argument("token", "a token", "a subject, because the builder was given no verifier of tokens")
+        })?;
+        tokens.authenticate(call, token).await
     }
 
     /// Rate, features and quota, for a caller who is known.

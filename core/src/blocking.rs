@@ -20,6 +20,7 @@ use crate::request::Request;
 use crate::reservation::{Held, Settlement};
 use crate::store::{self, Census, Store, Subscriber, SubscriberQuery, Wait};
 use crate::subscription::{Overrides, Subscription};
+use crate::token::{Authenticated, Pepper, TokenCacheOptions, TokenCacheStats, Verifier};
 use crate::usage::hold::HoldId;
 
 /// The engine, for callers without an async runtime. Clones share everything.
@@ -317,9 +318,41 @@ impl Quota {
         block_on(self.inner.admission.events(Wait::Block, query))
     }
 
-    /// Drops what is cached of a subject. See [`crate::Quota::forget_subject`].
-    pub fn forget_subject(&self, subject: &str) {
-        self.inner.forget_subject(subject);
+    /// Whom a token speaks for. See [`crate::Quota::authenticate`].
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::Quota::authenticate`].
+    pub fn authenticate(&self, token: &str) -> Result<Authenticated, Error> {
+        let admission = &self.inner.admission;
+        block_on(async {
+            admission.keep_up(Wait::Block).await;
+            admission.authenticate(admission.call(Wait::Block), token).await
+        })
+    }
+
+    /// Has a token verified anew. See [`crate::Quota::forget_token`].
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::Quota::forget_token`].
+    pub fn forget_token(&self, token: &str) -> Result<(), Error> {
+        block_on(self.inner.admission.forget_token(Wait::Block, &self.inner.actor, token))
+    }
+
+    /// Has every token of a subject verified anew. See [`crate::Quota::forget_subject`].
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::Quota::forget_token`].
+    pub fn forget_subject(&self, subject: &str) -> Result<(), Error> {
+        block_on(self.inner.admission.forget_subject(Wait::Block, &self.inner.actor, subject))
+    }
+
+    /// How the cache of tokens has done. See [`crate::Quota::token_stats`].
+    #[must_use]
+    pub fn token_stats(&self) -> Option<TokenCacheStats> {
+        self.inner.token_stats()
     }
 
     /// The same engine for async callers.
@@ -440,6 +473,31 @@ impl Builder {
     /// How denials are enforced at first. See [`crate::Builder::enforcement`].
     pub fn enforcement(self, mode: Enforcement) -> Self {
         Self { inner: self.inner.enforcement(mode) }
+    }
+
+    /// Who tells whom a token speaks for. See [`crate::Builder::verifier`].
+    pub fn verifier(self, verifier: impl Verifier) -> Self {
+        Self { inner: self.inner.verifier(verifier) }
+    }
+
+    /// How many tokens are remembered. See [`crate::Builder::token_cache`].
+    pub fn token_cache(self, options: TokenCacheOptions) -> Self {
+        Self { inner: self.inner.token_cache(options) }
+    }
+
+    /// A secret under which tokens are digested. See [`crate::Builder::pepper`].
+    pub fn pepper(self, pepper: Pepper) -> Self {
+        Self { inner: self.inner.pepper(pepper) }
+    }
+
+    /// How many tokens may be verified at once. See [`crate::Builder::verifications_max`].
+    pub fn verifications_max(self, count: usize) -> Self {
+        Self { inner: self.inner.verifications_max(count) }
+    }
+
+    /// Whether identities are kept in the store too. See [`crate::Builder::tokens_in_store`].
+    pub fn tokens_in_store(self, kept: bool) -> Self {
+        Self { inner: self.inner.tokens_in_store(kept) }
     }
 
     /// Opens the store that a URL names, and the engine on it. See [`crate::Builder::open`].

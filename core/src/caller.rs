@@ -11,12 +11,9 @@ use crate::plan::{Plan, Plans, upgrade};
 use crate::record::{Fetched, Record};
 use crate::standing::Standing;
 use crate::store::{Call, CounterKey};
-use crate::subscription::Subscription;
+use crate::subscription::{SUBJECT_BYTES_MAX, Subscription};
 use crate::usage::demand::{Cost, Owners, Touched};
 use crate::usage::period::{Period, Window};
-
-/// The longest id of a subject, in bytes.
-const SUBJECT_BYTES_MAX: usize = 256;
 
 /// A caller whose subject, subscription and plan are known.
 #[derive(Debug)]

@@ -7,8 +7,8 @@ use thiserror::Error;
 
 use crate::plan::PlansError;
 use crate::store::StoreError;
-use crate::usage::hold::HoldId;
 use crate::token::VerifyError;
+use crate::usage::hold::HoldId;
 
 /// What can go wrong besides a denial.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

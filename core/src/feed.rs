@@ -24,7 +24,7 @@ pub(crate) struct Feed {
     name: Arc<str>,
     interval: Duration,
     /// The last change that was followed.
-    seen: AtomicU64,
+    seen: Arc<AtomicU64>,
     /// Monotonic time, in nanoseconds, from which the store is to be asked again.
     due_ns: AtomicU64,
     /// Whether somebody is asking it off the request path.
@@ -37,12 +37,17 @@ impl Feed {
         let feed = Self {
             name: HoldId::random()?.to_string().into(),
             interval,
-            seen: AtomicU64::new(0),
+            seen: Arc::default(),
             due_ns: AtomicU64::new(0),
             asking: AtomicBool::new(false),
             following: Mutex::new(()),
         };
         Ok(feed)
+    }
+
+    /// The last change that was followed, as it advances.
+    pub(crate) fn seen(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.seen)
     }
 
     /// What this engine's own changes are marked with.
@@ -144,6 +149,7 @@ impl Admission {
                     self.records.of(subject).clear();
                 }
             }
+            EventName::TokenForgotten => self.forget_locally(event),
             _ => {}
         }
         false

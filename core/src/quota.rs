@@ -21,6 +21,9 @@ use crate::request::Request;
 use crate::reservation::{Reservation, Settlement};
 use crate::store::{self, Census, Store, Subscriber, SubscriberQuery, Wait};
 use crate::subscription::{Overrides, Subscription};
+use crate::token::{
+    Authenticated, CALLS_MAX, Pepper, SecondLevel, TokenCacheOptions, TokenCacheStats, Tokens, Verifier,
+};
 use crate::usage::hold::HoldId;
 
 /// The engine: asks a store, decides by the plans. Clones share everything.
@@ -370,9 +373,43 @@ impl Quota {
         self.admission.events(Wait::Yield, query).await
     }
 
-    /// Drops what is cached of a subject; the next request asks the store.
-    pub fn forget_subject(&self, subject: &str) {
-        self.admission.records.forget(subject);
+    /// Whom a token speaks for: from the cache, or from the verifier, which is asked once however many
+    /// callers wait.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Verify`] where the verifier cannot tell, and [`Error::InvalidArgument`] for an engine that
+    /// was built without one.
+    pub async fn authenticate(&self, token: &str) -> Result<Authenticated, Error> {
+        self.admission.keep_up(Wait::Yield).await;
+        self.admission.authenticate(self.admission.call(Wait::Yield), token).await
+    }
+
+    /// Has a token verified anew, because it was revoked: at once in this process, within
+    /// [`Builder::feed_interval`] in others.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`] where the store cannot tell other processes; in this one it is forgotten
+    /// nevertheless.
+    pub async fn forget_token(&self, token: &str) -> Result<(), Error> {
+        self.admission.forget_token(Wait::Yield, &self.actor, token).await
+    }
+
+    /// Has every token of a subject verified anew, and its subscription read anew: as
+    /// [`forget_token`](Self::forget_token).
+    ///
+    /// # Errors
+    ///
+    /// As [`forget_token`](Self::forget_token).
+    pub async fn forget_subject(&self, subject: &str) -> Result<(), Error> {
+        self.admission.forget_subject(Wait::Yield, &self.actor, subject).await
+    }
+
+    /// How the cache of tokens has done; `None` for an engine without a verifier.
+    #[must_use]
+    pub fn token_stats(&self) -> Option<TokenCacheStats> {
+        self.admission.tokens.as_ref().map(|tokens| tokens.cache().stats())
     }
 }
 
@@ -388,6 +425,11 @@ pub struct Builder {
     feed_interval: Duration,
     idempotency_ttl: Duration,
     enforcement: Enforcement,
+    verifier: Option<Arc<dyn Verifier>>,
+    token_cache: TokenCacheOptions,
+    pepper: Option<Pepper>,
+    verifications_max: usize,
+    tokens_in_store: bool,
 }
 
 impl Builder {
@@ -401,6 +443,11 @@ impl Builder {
             feed_interval: Duration::from_secs(1),
             idempotency_ttl: Duration::from_secs(24 * 3_600),
             enforcement: Enforcement::Enforce,
+            verifier: None,
+            token_cache: TokenCacheOptions::new(),
+            pepper: None,
+            verifications_max: CALLS_MAX,
+            tokens_in_store: false,
         }
     }
 
@@ -462,6 +509,40 @@ impl Builder {
         self
     }
 
+    /// Who tells whom a token speaks for: the host's own check of a JWT or of an API key. See
+    /// [`blocking_verifier`](crate::token::blocking_verifier) and
+    /// [`async_verifier`](crate::token::async_verifier).
+    pub fn verifier(mut self, verifier: impl Verifier) -> Self {
+        self.verifier = Some(Arc::new(verifier));
+        self
+    }
+
+    /// How many tokens are remembered, and for how long.
+    pub const fn token_cache(mut self, options: TokenCacheOptions) -> Self {
+        self.token_cache = options;
+        self
+    }
+
+    /// A secret under which tokens are digested, so that whoever reads the store cannot try tokens out. The
+    /// same in every process that shares a store.
+    pub fn pepper(mut self, pepper: Pepper) -> Self {
+        self.pepper = Some(pepper);
+        self
+    }
+
+    /// How many tokens may be verified at once, against floods of unknown ones; 1,000 by default.
+    pub const fn verifications_max(mut self, count: usize) -> Self {
+        self.verifications_max = count;
+        self
+    }
+
+    /// Whether identities are kept in the store too, by the digests of their tokens, so that a process that
+    /// starts need not verify every token again; not by default.
+    pub const fn tokens_in_store(mut self, kept: bool) -> Self {
+        self.tokens_in_store = kept;
+        self
+    }
+
     /// Opens the store that a URL names, such as `sqlite:quota.db` or `memory:`, and the engine on it.
     ///
     /// # Errors
@@ -485,6 +566,12 @@ impl Builder {
 
     pub(crate) async fn open_in(self, wait: Wait, store: Arc<dyn Store>) -> Result<Quota, Error> {
         let catalog = Catalog::new(Arc::clone(&store), self.plans, Arc::clone(&self.clock), self.catalog_ttl);
+        let feed = Feed::every(self.feed_interval)?;
+        let second = self.tokens_in_store.then(|| SecondLevel { store: Arc::clone(&store), followed: feed.seen() });
+        let tokens = self.verifier.map(|verifier| {
+            let (cache, clock) = (self.token_cache.build(), Arc::clone(&self.clock));
+            Tokens::new(verifier, cache, self.pepper, clock, self.verifications_max, second)
+        });
         let admission = Admission {
             store,
             clock: self.clock,
@@ -492,7 +579,8 @@ impl Builder {
             catalog: Arc::new(catalog),
             records: Records::bounded(self.records_max),
             changes: Changes::default(),
-            feed: Feed::every(self.feed_interval)?,
+            feed,
+            tokens,
             switchboard: Switchboard::starting(self.enforcement),
             debts: Debts::default(),
             subscription_ttl: self.subscription_ttl,

@@ -1,5 +1,7 @@
 //! Requests: everything that one call of [`Quota::admit`](crate::Quota::admit) asks for.
 
+use std::fmt;
+
 use crate::plan::FeatureValue;
 
 /// What a backend asks before it serves a request: all of it must be granted, or nothing is charged.
@@ -25,11 +27,28 @@ use crate::plan::FeatureValue;
 #[derive(Debug, Clone)]
 #[must_use = "a request does nothing until it is admitted"]
 pub struct Request<'r> {
-    pub(crate) subject: &'r str,
+    pub(crate) who: Who<'r>,
     pub(crate) features: Vec<(&'r str, Option<FeatureValue>)>,
     pub(crate) costs: &'r [(&'r str, u64)],
     pub(crate) idempotency_key: Option<&'r str>,
     pub(crate) purpose: Purpose,
+}
+
+/// Whom a request is by.
+#[derive(Clone, Copy)]
+pub(crate) enum Who<'r> {
+    Subject(&'r str),
+    /// Whomever this token speaks for.
+    Token(&'r str),
+}
+
+impl fmt::Debug for Who<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Subject(subject) => f.debug_tuple("Subject").field(subject).finish(),
+            Self::Token(_) => f.write_str("Token(redacted)"),
+        }
+    }
 }
 
 /// What a request means to do with the quotas it names.
@@ -44,7 +63,16 @@ pub(crate) enum Purpose {
 impl<'r> Request<'r> {
     /// A request by a subject that is known.
     pub const fn by(subject: &'r str) -> Self {
-        Self { subject, features: Vec::new(), costs: &[], idempotency_key: None, purpose: Purpose::Charge }
+        Self::of(Who::Subject(subject))
+    }
+
+    /// A request by whomever a token speaks for: see [`Builder::verifier`](crate::Builder::verifier).
+    pub const fn with_token(token: &'r str) -> Self {
+        Self::of(Who::Token(token))
+    }
+
+    const fn of(who: Who<'r>) -> Self {
+        Self { who, features: Vec::new(), costs: &[], idempotency_key: None, purpose: Purpose::Charge }
     }
 
     /// The plan must have a feature.
@@ -79,6 +107,6 @@ impl<'r> Request<'r> {
 
     /// Whether costs are all it could ask for: then it must have some.
     pub(crate) fn asks_only_for_costs(&self) -> bool {
-        self.features.is_empty()
+        self.features.is_empty() && matches!(self.who, Who::Subject(_))
     }
 }

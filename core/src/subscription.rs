@@ -13,6 +13,9 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 use crate::plan::{FeatureValue, Plan, Plans, QuotaLimit};
 
+/// The longest id of a subject, in bytes.
+pub(crate) const SUBJECT_BYTES_MAX: usize = 256;
+
 /// Which plan a subject is on, since when and until when. Stores keep its times in whole milliseconds.
 ///
 /// ```

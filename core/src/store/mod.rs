@@ -28,6 +28,7 @@ use crate::error::Error;
 use crate::event::{Event, EventQuery};
 use crate::plan::Plans;
 use crate::subscription::{Status, Subscription};
+use crate::token::{Identity, TokenDigest};
 pub use crate::usage::counter::{
     Adjust, Adjustment, Balance, Charge, Charged, CounterKey, Crossing, Outcome, THRESHOLDS, charge_all,
 };
@@ -125,6 +126,24 @@ pub struct Census {
     pub subjects: u64,
 }
 
+/// Who a token stands for, and until when that is kept.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KeptIdentity {
+    /// The identity.
+    pub identity: Identity,
+    /// From when it is to be verified again, in whole milliseconds.
+    pub until: Timestamp,
+}
+
+/// Whose tokens are forgotten.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Forgotten {
+    /// One token.
+    Token(TokenDigest),
+    /// Every token of a subject.
+    Subject(Arc<str>),
+}
+
 /// Where plans, subscriptions, counters, holds and events last.
 ///
 /// A method that returns an error has done nothing, unless [`StoreError::retry`] says that the
@@ -192,6 +211,23 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         once: Option<&'a Once>,
         event: &'a Event,
     ) -> StoreFuture<'a, Charged>;
+
+    /// Who a token stands for, if that was put and is still kept.
+    fn identity<'a>(&'a self, call: Call, token: &'a TokenDigest) -> StoreFuture<'a, Option<KeptIdentity>>;
+
+    /// Keeps who a token stands for, unless tokens were forgotten after the change numbered `followed`: a
+    /// verification that began before a revocation must not undo it.
+    fn put_identity<'a>(
+        &'a self,
+        call: Call,
+        token: &'a TokenDigest,
+        kept: &'a KeptIdentity,
+        followed: u64,
+    ) -> StoreFuture<'a, ()>;
+
+    /// Forgets one token, or all of a subject's. The event is logged also where nothing was kept: other
+    /// processes may remember more.
+    fn forget_identities<'a>(&'a self, call: Call, which: &'a Forgotten, event: &'a Event) -> StoreFuture<'a, ()>;
 
     /// Appends events to the log.
     fn record<'a>(&'a self, call: Call, events: &'a [Event]) -> StoreFuture<'a, ()>;

@@ -128,6 +128,15 @@ pub struct TokenCache {
 pub struct Begun {
     changes: u64,
     monotonic: Duration,
+    /// What is found is kept for so long at the most.
+    at_most: Duration,
+}
+
+impl Begun {
+    /// The same, of something that is to be kept for so long at the most.
+    pub(super) fn kept_at_most(self, at_most: Duration) -> Self {
+        Self { at_most, ..self }
+    }
 }
 
 /// How a [`TokenCache`] has done since it was built.
@@ -177,13 +186,13 @@ impl TokenCache {
     /// forgotten meanwhile: it may have read what was then revoked.
     #[must_use]
     pub fn begin(&self, monotonic: Duration) -> Begun {
-        Begun { changes: self.changes.count(), monotonic }
+        Begun { changes: self.changes.count(), monotonic, at_most: Duration::MAX }
     }
 
     /// Keeps what a verification has found.
     pub fn keep(&self, begun: Begun, digest: TokenDigest, identity: Identity) -> Arc<Identity> {
         let identity = Arc::new(identity);
-        let until = begun.monotonic.saturating_add(self.ttl);
+        let until = begun.monotonic.saturating_add(self.ttl.min(begun.at_most));
         let kept = Kept { identity: Arc::clone(&identity), until, expires_at: identity.expires_at };
         self.put(begun, &digest, |shard| {
             shard.refusals.pop(&digest);
@@ -226,6 +235,11 @@ impl TokenCache {
                 shard.identities.pop(&digest);
             }
         }
+    }
+
+    /// How long an identity is kept.
+    pub(super) const fn ttl(&self) -> Duration {
+        self.ttl
     }
 
     /// How many identities and refusals are kept, those that have expired unnoticed included.

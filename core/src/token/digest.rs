@@ -43,6 +43,23 @@ impl TokenDigest {
         Self(bytes)
     }
 
+    /// The digest as 64 hexadecimal digits, for logs that other processes follow.
+    pub(crate) fn to_hex(self) -> String {
+        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The digest that [`to_hex`](Self::to_hex) has given.
+    pub(crate) fn from_hex(text: &str) -> Option<Self> {
+        let mut bytes = [0; 32];
+        if text.len() != 64 || !text.is_ascii() {
+            return None;
+        }
+        for (byte, at) in bytes.iter_mut().zip((0..64).step_by(2)) {
+            *byte = u8::from_str_radix(text.get(at..at + 2)?, 16).ok()?;
+        }
+        Some(Self(bytes))
+    }
+
     /// The bytes of the digest.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {

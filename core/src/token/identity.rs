@@ -7,9 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::error::VerifyError;
-
-/// The longest id of a subject, in bytes.
-const SUBJECT_BYTES_MAX: usize = 256;
+use crate::subscription::SUBJECT_BYTES_MAX;
 
 /// Whom a token speaks for, as the verifier has found.
 ///

@@ -7,6 +7,8 @@ mod tests;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use jiff::Timestamp;
@@ -18,7 +20,7 @@ use super::verifications::{Verifications, Verified};
 use super::verifier::Verifier;
 use crate::clock::Clock;
 use crate::error::Error;
-use crate::store::Call;
+use crate::store::{Call, KeptIdentity, Store};
 
 /// The longest token, in bytes: twice what HTTP servers take as a header.
 const TOKEN_BYTES_MAX: usize = 16 * 1_024;
@@ -32,6 +34,28 @@ pub(crate) struct Tokens {
     pepper: Option<Pepper>,
     clock: Arc<dyn Clock>,
     under_way: Arc<Verifications>,
+    second: Option<SecondLevel>,
+}
+
+/// The store as a second level of the cache, so that a process which starts finds it warm.
+#[derive(Debug)]
+pub(crate) struct SecondLevel {
+    pub(crate) store: Arc<dyn Store>,
+    /// The last change that this process has followed: see [`Store::put_identity`].
+    pub(crate) followed: Arc<AtomicU64>,
+}
+
+impl SecondLevel {
+    /// What the store remembers. It only saves a verification, so what it fails to tell is verified.
+    async fn find(&self, call: Call, digest: &TokenDigest) -> Option<KeptIdentity> {
+        self.store.identity(call, digest).await.ok().flatten()
+    }
+
+    async fn keep(&self, call: Call, digest: &TokenDigest, kept: &KeptIdentity, followed: u64) {
+        if let Err(error) = self.store.put_identity(call, digest, kept, followed).await {
+            tracing::warn!(target: "quotum", %error, "an identity was not kept in the store");
+        }
+    }
 }
 
 impl Tokens {
@@ -41,8 +65,9 @@ impl Tokens {
         pepper: Option<Pepper>,
         clock: Arc<dyn Clock>,
         calls_max: usize,
+        second: Option<SecondLevel>,
     ) -> Arc<Self> {
-        Arc::new(Self { verifier, cache, pepper, clock, under_way: Verifications::at_most(calls_max) })
+        Arc::new(Self { verifier, cache, pepper, clock, under_way: Verifications::at_most(calls_max), second })
     }
 
     /// What a token amounts to. With an error, nobody knows.
@@ -68,8 +93,7 @@ impl Tokens {
     }
 
     /// Makes the next request with this token ask the verifier.
-    pub(crate) fn forget_token(&self, token: &str) {
-        let digest = self.digest(token);
+    pub(crate) fn forget(&self, digest: TokenDigest) {
         self.cache.forget(&digest);
         self.under_way.abandon(digest);
     }
@@ -85,7 +109,8 @@ impl Tokens {
         &self.cache
     }
 
-    fn digest(&self, token: &str) -> TokenDigest {
+    /// How the token is called in caches and in the store.
+    pub(crate) fn digest(&self, token: &str) -> TokenDigest {
         self.pepper.as_ref().map_or_else(|| TokenDigest::of(token), |pepper| pepper.digest(token))
     }
 
@@ -103,6 +128,13 @@ impl Tokens {
         if let Some(known) = self.cache.peek(&digest, call.now, self.clock.monotonic()) {
             return Ok(known);
         }
+        let followed = self.second.as_ref().map_or(0, |second| second.followed.load(Ordering::Acquire));
+        if let Some(second) = &self.second
+            && let Some(kept) = second.find(call, &digest).await.filter(|kept| !kept.identity.has_expired(call.now))
+        {
+            let left = Duration::try_from(kept.until.duration_since(call.now)).unwrap_or_default();
+            return Ok(Authenticated::Known(self.cache.keep(begun.kept_at_most(left), digest, kept.identity)));
+        }
         let found = self.verifier.verify(call, &token).await.map_err(|error| error.redacted(&token))?;
         let now = self.clock.wall().max(call.now);
         let Some(identity) = found.filter(|identity| !identity.has_expired(now)) else {
@@ -110,6 +142,11 @@ impl Tokens {
             return Ok(Authenticated::Refused);
         };
         identity.check()?;
+        if let Some(second) = &self.second {
+            let until = call.now.checked_add(self.cache.ttl()).unwrap_or(Timestamp::MAX);
+            let until = identity.expires_at.map_or(until, |at| until.min(at));
+            second.keep(call, &digest, &KeptIdentity { identity: identity.clone(), until }, followed).await;
+        }
         Ok(Authenticated::Known(self.cache.keep(begun, digest, identity)))
     }
 }

@@ -23,6 +23,7 @@ macro_rules! expect_eq {
 mod catalog;
 mod counters;
 mod holds;
+mod identities;
 mod log;
 mod once;
 
@@ -155,6 +156,10 @@ rules![
         a_reset_leaves_holds_alone,
         of_many_who_settle_at_once_one_does,
         holds_and_charges_at_once_stay_within_the_limit;
+    identities:
+        an_identity_is_kept_until_its_time,
+        identities_are_forgotten_by_token_and_by_subject,
+        an_identity_found_before_a_revocation_is_not_kept_after_it;
     log:
         changes_are_logged_in_the_step_that_makes_them,
         a_step_that_changes_nothing_logs_nothing,

@@ -7,12 +7,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::{
-    Adjustment, Balance, Call, Census, Charge, Charged, CounterKey, Hold, Once, Settle, Settled, Store, StoreFuture,
-    StoredPlans, Subscriber, SubscriberQuery,
+    Adjustment, Balance, Call, Census, Charge, Charged, CounterKey, Forgotten, Hold, KeptIdentity, Once, Settle,
+    Settled, Store, StoreFuture, StoredPlans, Subscriber, SubscriberQuery,
 };
 use crate::event::{Event, EventQuery};
 use crate::plan::Plans;
 use crate::subscription::Subscription;
+use crate::token::TokenDigest;
 
 /// The methods of [`Store`], by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -31,6 +32,9 @@ pub enum Step {
     Settle,
     Balances,
     Adjust,
+    Identity,
+    PutIdentity,
+    ForgetIdentities,
     Record,
     Events,
 }
@@ -48,6 +52,8 @@ impl Step {
                 | Self::Hold
                 | Self::Settle
                 | Self::Adjust
+                | Self::PutIdentity
+                | Self::ForgetIdentities
                 | Self::Record
         )
     }
@@ -165,6 +171,24 @@ impl<L: Layer> Store for Layered<L> {
         event: &'a Event,
     ) -> StoreFuture<'a, Charged> {
         self.layer.around(call, Step::Adjust, self.store.adjust(call, adjustments, once, event))
+    }
+
+    fn identity<'a>(&'a self, call: Call, token: &'a TokenDigest) -> StoreFuture<'a, Option<KeptIdentity>> {
+        self.layer.around(call, Step::Identity, self.store.identity(call, token))
+    }
+
+    fn put_identity<'a>(
+        &'a self,
+        call: Call,
+        token: &'a TokenDigest,
+        kept: &'a KeptIdentity,
+        followed: u64,
+    ) -> StoreFuture<'a, ()> {
+        self.layer.around(call, Step::PutIdentity, self.store.put_identity(call, token, kept, followed))
+    }
+
+    fn forget_identities<'a>(&'a self, call: Call, which: &'a Forgotten, event: &'a Event) -> StoreFuture<'a, ()> {
+        self.layer.around(call, Step::ForgetIdentities, self.store.forget_identities(call, which, event))
     }
 
     fn record<'a>(&'a self, call: Call, events: &'a [Event]) -> StoreFuture<'a, ()> {

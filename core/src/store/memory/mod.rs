@@ -10,6 +10,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use dashmap::DashMap;
 use jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
 
@@ -17,12 +18,13 @@ use self::counters::Counters;
 use self::ledger::Ledger;
 use self::log::Log;
 use super::{
-    Adjustment, Balance, Call, Census, Charge, Charged, CounterKey, Hold, Once, Outcome, Settle, Settled, Store,
-    StoreFuture, StoredPlans, Subscriber, SubscriberQuery, charge_all,
+    Adjustment, Balance, Call, Census, Charge, Charged, CounterKey, Forgotten, Hold, KeptIdentity, Once, Outcome,
+    Settle, Settled, Store, StoreFuture, StoredPlans, Subscriber, SubscriberQuery, charge_all,
 };
-use crate::event::{Event, EventQuery};
+use crate::event::{Event, EventName, EventQuery};
 use crate::plan::Plans;
 use crate::subscription::Subscription;
+use crate::token::TokenDigest;
 
 /// A store in memory. Exact, and shared by all threads of one process; it lasts as long as the
 /// process.
@@ -40,6 +42,7 @@ use crate::subscription::Subscription;
 pub struct MemoryStore {
     plans: Mutex<Option<StoredPlans>>,
     subscriptions: RwLock<BTreeMap<Arc<str>, Subscription>>,
+    identities: DashMap<TokenDigest, KeptIdentity>,
     counters: Counters,
     /// Locked before any counter.
     ledger: Mutex<Ledger>,
@@ -56,6 +59,7 @@ impl MemoryStore {
         Self {
             plans: Mutex::default(),
             subscriptions: RwLock::default(),
+            identities: DashMap::new(),
             counters: Counters::new(),
             ledger: Mutex::default(),
             log: Mutex::default(),
@@ -110,6 +114,19 @@ impl MemoryStore {
             *counts.entry((subscription.plan.clone(), subscription.status)).or_insert(0) += 1;
         }
         counts.into_iter().map(|((plan, status), subjects)| Census { plan, status, subjects }).collect()
+    }
+
+    fn put_identity_now(&self, call: Call, token: &TokenDigest, kept: &KeptIdentity, followed: u64) {
+        // Under the log's lock, so that no revocation comes in between.
+        let log = self.log.lock();
+        let forgotten =
+            EventQuery { after: followed, name: Some(EventName::TokenForgotten), limit: 1, ..EventQuery::changes() };
+        if log.read(&forgotten).is_empty() {
+            if self.identities.len().is_power_of_two() {
+                self.identities.retain(|_, kept| call.now < kept.until);
+            }
+            self.identities.insert(*token, kept.clone());
+        }
     }
 
     fn charge_now(&self, call: Call, charges: &[Charge], once: Option<&Once>) -> Charged {
@@ -282,6 +299,31 @@ impl Store for MemoryStore {
         event: &'a Event,
     ) -> StoreFuture<'a, Charged> {
         lazily(move || self.adjust_now(call, adjustments, once, event))
+    }
+
+    fn identity<'a>(&'a self, call: Call, token: &'a TokenDigest) -> StoreFuture<'a, Option<KeptIdentity>> {
+        lazily(move || self.identities.get(token).filter(|kept| call.now < kept.until).map(|kept| kept.clone()))
+    }
+
+    fn put_identity<'a>(
+        &'a self,
+        call: Call,
+        token: &'a TokenDigest,
+        kept: &'a KeptIdentity,
+        followed: u64,
+    ) -> StoreFuture<'a, ()> {
+        lazily(move || self.put_identity_now(call, token, kept, followed))
+    }
+
+    fn forget_identities<'a>(&'a self, _: Call, which: &'a Forgotten, event: &'a Event) -> StoreFuture<'a, ()> {
+        lazily(move || {
+            // Logged first, so that who puts one meanwhile either sees the event or is undone.
+            self.log.lock().append(event);
+            match which {
+                Forgotten::Token(token) => drop(self.identities.remove(token)),
+                Forgotten::Subject(subject) => self.identities.retain(|_, kept| kept.identity.subject != *subject),
+            }
+        })
     }
 
     fn record<'a>(&'a self, _: Call, events: &'a [Event]) -> StoreFuture<'a, ()> {

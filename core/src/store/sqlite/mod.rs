@@ -1,11 +1,12 @@
 //! The SQLite store: one file, shared by any number of threads and processes of one machine.
 //!
 //! Writes and reads have a connection each ([`lane`]); each does its work in batches ([`session`],
-//! [`batch`]). Each table has a file: [`counter`], [`ledger`], [`log`], [`subscription`]. What the file looks like is in [`schema`], how it is opened in [`options`].
+//! [`batch`]). Each table has a file: [`counter`], [`identity`], [`ledger`], [`log`], [`subscription`]. What the file looks like is in [`schema`], how it is opened in [`options`].
 
 mod batch;
 mod counter;
 mod failure;
+mod identity;
 mod lane;
 mod ledger;
 mod log;
@@ -22,12 +23,13 @@ pub use self::options::{Durability, SqliteOptions};
 use self::session::Session;
 use self::subscription::SubscriptionRow;
 use super::{
-    Adjustment, Balance, Call, Census, Charge, Charged, CounterKey, Hold, Once, Settle, Settled, Store, StoreFuture,
-    StoredPlans, Subscriber, SubscriberQuery,
+    Adjustment, Balance, Call, Census, Charge, Charged, CounterKey, Forgotten, Hold, KeptIdentity, Once, Settle,
+    Settled, Store, StoreFuture, StoredPlans, Subscriber, SubscriberQuery,
 };
 use crate::event::{Event, EventQuery};
 use crate::plan::Plans;
 use crate::subscription::Subscription;
+use crate::token::TokenDigest;
 
 /// A store in one SQLite file.
 ///
@@ -160,6 +162,32 @@ impl Store for SqliteStore {
     ) -> StoreFuture<'a, Charged> {
         let (adjustments, once, event) = (adjustments.to_vec(), once.cloned(), event.clone());
         Box::pin(self.writer.run(call.wait, move |batch| batch.adjust(call.now, &adjustments, once.as_ref(), &event)))
+    }
+
+    fn identity<'a>(&'a self, call: Call, token: &'a TokenDigest) -> StoreFuture<'a, Option<KeptIdentity>> {
+        let token = *token;
+        Box::pin(self.reader.run(call.wait, move |batch| identity::read(batch.connection, call.now, &token)))
+    }
+
+    fn put_identity<'a>(
+        &'a self,
+        call: Call,
+        token: &'a TokenDigest,
+        kept: &'a KeptIdentity,
+        followed: u64,
+    ) -> StoreFuture<'a, ()> {
+        let (token, kept) = (*token, kept.clone());
+        Box::pin(
+            self.writer.run(call.wait, move |batch| identity::put(batch.connection, call.now, &token, &kept, followed)),
+        )
+    }
+
+    fn forget_identities<'a>(&'a self, call: Call, which: &'a Forgotten, event: &'a Event) -> StoreFuture<'a, ()> {
+        let (which, event) = (which.clone(), event.clone());
+        Box::pin(self.writer.run(call.wait, move |batch| {
+            identity::forget(batch.connection, &which)?;
+            log::append(batch.connection, &event)
+        }))
     }
 
     fn record<'a>(&'a self, call: Call, events: &'a [Event]) -> StoreFuture<'a, ()> {

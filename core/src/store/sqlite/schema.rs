@@ -90,6 +90,15 @@ const MIGRATIONS: [&str; 2] = [
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX hold_part_by_counter ON hold_part (subject, metric, period, start_s, expires_ms);
 
+    CREATE TABLE identity (
+        token BLOB NOT NULL PRIMARY KEY,
+        subject TEXT NOT NULL,
+        identity TEXT NOT NULL,
+        kept_until_ms INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX identity_by_subject ON identity (subject);
+    CREATE INDEX identity_by_end ON identity (kept_until_ms);
+
     CREATE TABLE event (
         sequence INTEGER PRIMARY KEY AUTOINCREMENT,
         at_ms INTEGER NOT NULL,

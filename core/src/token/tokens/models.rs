@@ -30,7 +30,7 @@ fn model(forget: fn(&Tokens)) {
         })
     };
     let clock = Arc::new(ManualClock::at(Timestamp::UNIX_EPOCH));
-    let tokens = Tokens::new(Arc::new(verifier), TokenCacheOptions::new().build(), None, clock, CALLS_MAX);
+    let tokens = Tokens::new(Arc::new(verifier), TokenCacheOptions::new().build(), None, clock, CALLS_MAX, None);
     let call = Call::new(Timestamp::UNIX_EPOCH, Wait::Yield);
     let requests: Vec<_> = (0..2)
         .map(|_| {
@@ -53,7 +53,7 @@ fn check(model: fn()) {
 
 #[test]
 fn a_revoked_token_lets_nobody_in() {
-    check(|| model(|tokens| tokens.forget_token("token")));
+    check(|| model(|tokens| tokens.forget(TokenDigest::of("token"))));
 }
 
 #[test]

@@ -44,7 +44,8 @@ impl Bench {
     fn on(calls: Arc<AtomicUsize>, verifier: impl Verifier) -> Self {
         let clock = Arc::new(ManualClock::at("2026-03-01T12:00:00Z".parse().unwrap()));
         let cache = TokenCacheOptions::new().refusals_max(640).build();
-        let tokens = Tokens::new(Arc::new(verifier), cache, None, Arc::clone(&clock) as Arc<dyn Clock>, CALLS_MAX);
+        let tokens =
+            Tokens::new(Arc::new(verifier), cache, None, Arc::clone(&clock) as Arc<dyn Clock>, CALLS_MAX, None);
         Self { tokens, clock, calls }
     }
 
@@ -190,7 +191,9 @@ fn an_identity_is_verified_anew_after_its_time_to_live_and_a_refusal_sooner() {
 #[test]
 fn a_revoked_token_is_asked_for_again_at_once() {
     let bench = Bench::new(by_name);
-    for forget in [(|tokens| tokens.forget_token("key-of-ana")) as fn(&Tokens), |tokens| tokens.forget_subject("ana")] {
+    for forget in
+        [(|tokens| tokens.forget(TokenDigest::of("key-of-ana"))) as fn(&Tokens), |tokens| tokens.forget_subject("ana")]
+    {
         bench.subject("key-of-ana");
         bench.subject("key-of-bob");
         let calls = bench.calls();
@@ -219,7 +222,8 @@ fn answered_by_hand() -> (Bench, oneshot::Sender<Found>) {
 
 #[test]
 fn what_was_verified_before_a_revocation_is_neither_kept_nor_joined() {
-    for forget in [(|tokens| tokens.forget_token("t")) as fn(&Tokens), |tokens| tokens.forget_subject("ana")] {
+    for forget in [(|tokens| tokens.forget(TokenDigest::of("t"))) as fn(&Tokens), |tokens| tokens.forget_subject("ana")]
+    {
         let (bench, answer) = answered_by_hand();
         let mut before = Box::pin(bench.tokens.authenticate(bench.call(Wait::Yield), "t"));
         assert!(before.poll_unpin(&mut Context::from_waker(Waker::noop())).is_pending());
@@ -246,7 +250,7 @@ fn a_verification_that_all_callers_have_left_gives_up_its_place() {
 fn unknown_tokens_make_no_more_calls_at_once_than_they_may() {
     let clock = Arc::new(ManualClock::at(Timestamp::UNIX_EPOCH));
     let verifier = Arc::new(async_verifier(|_| std::future::pending()));
-    let tokens = Tokens::new(verifier, TokenCacheOptions::new().build(), None, clock, 2);
+    let tokens = Tokens::new(verifier, TokenCacheOptions::new().build(), None, clock, 2, None);
     let call = Call::new(Timestamp::UNIX_EPOCH, Wait::Yield);
     let mut context = Context::from_waker(Waker::noop());
     let mut ask = |token: &'static str| {
@@ -308,7 +312,7 @@ fn neither_a_token_nor_a_pepper_is_ever_printed() {
     let clock = Arc::new(ManualClock::at(Timestamp::UNIX_EPOCH));
     let pepper = Pepper::new(key).unwrap();
     let cache = TokenCacheOptions::new().build();
-    let tokens = Tokens::new(Arc::new(blocking_verifier(by_name)), cache, Some(pepper.clone()), clock, CALLS_MAX);
+    let tokens = Tokens::new(Arc::new(blocking_verifier(by_name)), cache, Some(pepper.clone()), clock, CALLS_MAX, None);
     let answer = block_on(tokens.authenticate(Call::new(Timestamp::UNIX_EPOCH, Wait::Block), token)).unwrap();
     let printed = format!("{tokens:?} {answer:?} {pepper:?} {:?} {:?}", Secret::from(token), pepper.digest(token));
     assert!(!printed.contains(token) && !printed.contains(key), "{printed}");

@@ -1,0 +1,154 @@
+//! Tokens through the engine: who is let in, what is remembered, and what a revocation undoes.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, missing_docs)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use quotum::blocking::Quota;
+use quotum::store::{MemoryStore, SqliteOptions, Store};
+use quotum::token::{Authenticated, Identity, Pepper, TokenCacheOptions, VerifyError, blocking_verifier};
+use quotum::{Enforcement, Error, EventName, EventQuery, ManualClock, Plans, Reason, Request};
+
+const PLANS: &str = "default_plan = 'free'\n[plans.free]\nquotas = { jobs = '3/day' }";
+
+/// A backend whose API keys are `key-of-<subject>`, and that counts how often it is asked.
+struct Backend {
+    clock: Arc<ManualClock>,
+    asked: Arc<AtomicU64>,
+}
+
+impl Backend {
+    fn new() -> Self {
+        let clock = Arc::new(ManualClock::at("2026-03-10T15:00:00Z".parse().unwrap()));
+        Self { clock, asked: Arc::default() }
+    }
+
+    fn open(&self, store: &Arc<dyn Store>, in_store: bool) -> Quota {
+        let asked = Arc::clone(&self.asked);
+        let verifier = blocking_verifier(move |token| {
+            asked.fetch_add(1, Ordering::SeqCst);
+            match token.strip_prefix("key-of-") {
+                Some("nobody") => Err(VerifyError::unavailable("the directory is down")),
+                subject => Ok(subject.map(Identity::of)),
+            }
+        });
+        Quota::builder()
+            .plans(Plans::from_toml(PLANS).unwrap())
+            .clock(self.clock.clone())
+            .verifier(verifier)
+            .pepper(Pepper::new("a pepper of sixteen bytes").unwrap())
+            .token_cache(TokenCacheOptions::new().ttl(Duration::from_secs(60)))
+            .tokens_in_store(in_store)
+            .open_on(Arc::clone(store))
+            .unwrap()
+    }
+
+    fn asked(&self) -> u64 {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
+
+fn memory() -> Arc<dyn Store> {
+    Arc::new(MemoryStore::new())
+}
+
+#[test]
+fn a_request_with_a_token_is_charged_to_whom_it_speaks_for() {
+    let backend = Backend::new();
+    let quota = backend.open(&memory(), false);
+    for _ in 0..3 {
+        let decision = quota.admit(&Request::with_token("key-of-ana").costs(&[("jobs", 1)])).unwrap();
+        assert_eq!((decision.allowed, decision.subject.as_deref()), (true, Some("ana")));
+    }
+    let denied = quota.admit(&Request::with_token("key-of-ana").costs(&[("jobs", 1)])).unwrap().denied.unwrap();
+    assert_eq!(denied.reason, Reason::QuotaExhausted);
+    assert!(quota.admit(&Request::with_token("key-of-bob").costs(&[("jobs", 3)])).unwrap().allowed);
+    assert_eq!(backend.asked(), 2, "once for each token");
+}
+
+#[test]
+fn a_token_that_speaks_for_nobody_is_denied_even_in_shadow() {
+    let backend = Backend::new();
+    let quota = backend.open(&memory(), false);
+    quota.set_enforcement(None, Enforcement::Shadow).unwrap();
+    for token in ["", "stolen", "key-of-ana\0", &"x".repeat(1 << 20)] {
+        let decision = quota.admit(&Request::with_token(token).costs(&[("jobs", 1)])).unwrap();
+        assert_eq!(decision.denied.unwrap().reason, Reason::Unauthenticated, "{token:.10?}");
+        assert_eq!(decision.subject, None);
+    }
+    assert_eq!(backend.asked(), 1, "what is malformed is not verified");
+}
+
+#[test]
+fn a_verifier_that_fails_is_an_error_and_lets_nobody_in() {
+    let backend = Backend::new();
+    let quota = backend.open(&memory(), false);
+    let error = quota.admit(&Request::with_token("key-of-nobody").costs(&[("jobs", 1)])).unwrap_err();
+    assert!(matches!(error, Error::Verify(_)), "{error}");
+    assert!(!format!("{error} {error:?}").contains("key-of-nobody"));
+}
+
+#[test]
+fn a_token_without_a_verifier_is_a_mistake() {
+    let quota = Quota::builder().plans(Plans::from_toml(PLANS).unwrap()).open("memory:").unwrap();
+    let error = quota.admit(&Request::with_token("secret").costs(&[("jobs", 1)])).unwrap_err();
+    assert!(error.to_string().contains("verifier"), "{error}");
+    assert!(!format!("{error:?}").contains("secret"));
+}
+
+#[test]
+fn a_request_does_not_print_its_token() {
+    assert!(!format!("{:?}", Request::with_token("secret")).contains("secret"));
+}
+
+#[test]
+fn a_revoked_token_is_verified_anew_here_at_once_and_elsewhere_within_the_interval() {
+    for by_subject in [false, true] {
+        let (backend, store) = (Backend::new(), memory());
+        let (here, there) = (backend.open(&store, true), backend.open(&store, true));
+        let revoke = |quota: &Quota| match by_subject {
+            true => quota.acting_as("ops").forget_subject("ana").unwrap(),
+            false => quota.acting_as("ops").forget_token("key-of-ana").unwrap(),
+        };
+        for quota in [&here, &there] {
+            assert!(matches!(quota.authenticate("key-of-ana").unwrap(), Authenticated::Known(_)));
+        }
+        assert_eq!(backend.asked(), 1, "the second process finds it in the store");
+        revoke(&here);
+        let _ = here.authenticate("key-of-ana").unwrap();
+        assert_eq!(backend.asked(), 2, "at once, and not from the store");
+        backend.clock.advance(Duration::from_secs(2));
+        let _ = there.authenticate("key-of-ana").unwrap();
+        assert!(backend.asked() >= 2);
+        assert_eq!(there.token_stats().unwrap().hits, 0, "what it remembered is forgotten");
+        let audit = here.events(&EventQuery::changes()).unwrap();
+        assert_eq!(audit.len(), 1);
+        assert_eq!((audit[0].name, audit[0].actor.as_deref()), (EventName::TokenForgotten, Some("ops")));
+        assert!(!format!("{audit:?}").contains("key-of-ana"));
+    }
+}
+
+#[test]
+fn a_restart_finds_identities_in_the_store_and_keeps_them_no_longer_than_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || -> Arc<dyn Store> { Arc::new(SqliteOptions::at(folder.path().join("quota.db")).open().unwrap()) };
+    let backend = Backend::new();
+    let _ = backend.open(&open(), true).authenticate("key-of-ana").unwrap();
+    backend.clock.advance(Duration::from_secs(50));
+
+    let quota = backend.open(&open(), true);
+    let _ = quota.authenticate("key-of-ana").unwrap();
+    assert_eq!(backend.asked(), 1, "it was warm");
+    backend.clock.advance(Duration::from_secs(9));
+    let _ = quota.authenticate("key-of-ana").unwrap();
+    assert_eq!(backend.asked(), 1);
+    backend.clock.advance(Duration::from_secs(1));
+    let _ = quota.authenticate("key-of-ana").unwrap();
+    assert_eq!(backend.asked(), 2, "a minute after it was verified");
+
+    drop(quota);
+    let bytes = std::fs::read(folder.path().join("quota.db")).unwrap();
+    assert!(!bytes.windows(10).any(|window| window == b"key-of-ana"), "no token lies in the file");
+}
