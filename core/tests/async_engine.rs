@@ -56,7 +56,7 @@ fn every_verb_works_from_a_task() {
         assert_eq!(quota.plans().await.unwrap().len(), 2);
         let cheap = PLANS.replace("100/day", "7/day");
         assert_eq!(quota.set_plans(&Plans::from_toml(&cheap).unwrap()).await.unwrap(), 1);
-        quota.forget_subject("ana");
+        quota.forget_subject("ana").await.unwrap();
         quota.clear_catalog();
         assert_eq!(quota.check("bob", &[("jobs", 1)]).await.unwrap().quota("jobs").unwrap().remaining, Some(7));
     });
