@@ -6,10 +6,11 @@
 //! | to learn about | read |
 //! | --- | --- |
 //! | asking and answering | [`Quota`], [`Decision`], [`Denial`], [`Usage`] |
-//! | what plans can say | [`Plans`], [`Plan`], [`QuotaLimit`], [`RateLimit`], [`FeatureValue`] |
+//! | what plans can say | [`Plans`], [`Plan`], [`QuotaLimit`], [`Rate`], [`FeatureValue`] |
 //! | who is on which plan | [`Subscription`], [`Status`], [`Overrides`] |
 //! | when a quota starts afresh | [`Period`] |
 //! | from a token to a subject | [`token`], [`token::Verifier`] |
+//! | how fast a key may ask | [`rate`], [`rate::RateTable`] |
 //! | where counters last | [`store`], [`store::Store`] |
 //! | turning the clock in a test | [`ManualClock`] |
 //!
@@ -31,6 +32,7 @@ mod flight;
 mod plan;
 mod policy;
 mod quota;
+pub mod rate;
 mod record;
 mod request;
 mod reservation;
@@ -49,7 +51,7 @@ pub use error::{Error, Kind, Retry};
 pub use event::{Event, EventName, EventQuery};
 pub use plan::{
     CatalogStatus, FeatureValue, InvalidLimit, Limit, Plan, Plans, PlansError, PlansOrigin, Price, Problem, QuotaLimit,
-    RateLimit, UNITS_MAX, WhenLapsed,
+    Rate, RateLimit, UNITS_MAX, WhenLapsed,
 };
 pub use policy::Enforcement;
 pub use quota::{Builder, Quota};

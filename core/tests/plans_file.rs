@@ -2,7 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, missing_docs)]
 
-use quotum::{FeatureValue, Period, Plans, PlansError, QuotaLimit};
+use quotum::rate::Algorithm;
+use quotum::{FeatureValue, Period, Plans, PlansError, QuotaLimit, Rate};
 
 const GOOD_TOML: &str = r#"
 default_plan = "free"
@@ -23,7 +24,8 @@ prices = { monthly = "BRL 297.00", annual = "XOF 2851" }
 stripe_prices = { monthly = "price_1" }
 features = { allow_excel = true, max_history_days = 365, priority = "high" }
 quotas = { searches = ["50/day", "300/billing_month"], storage_mb = "500/total", exports = "unlimited", calls = "unlimited/month" }
-rates = { api = "10/minute", login = ["5/minute", "20/hour"] }
+rates = { api = "10/minute burst 5", login = ["5/minute", "20/hour"], upload = { limits = "3/hour", algorithm = "sliding_window" } }
+rate_multiplier = 5
 
 [plans.free]
 features = { allow_excel = false, max_history_days = 7 }
@@ -39,7 +41,11 @@ const GOOD_JSON: &str = r#"{
       "prices": {"monthly": "BRL 297.00", "annual": "XOF 2851"}, "stripe_prices": {"monthly": "price_1"},
       "features": {"allow_excel": true, "max_history_days": 365, "priority": "high"},
       "quotas": {"searches": ["50/day", "300/billing_month"], "storage_mb": "500/total", "exports": "unlimited", "calls": "unlimited/month"},
-      "rates": {"api": "10/minute", "login": ["5/minute", "20/hour"]}
+      "rates": {
+        "api": "10/minute burst 5", "login": ["5/minute", "20/hour"],
+        "upload": {"limits": ["3/hour"], "algorithm": "sliding_window"}
+      },
+      "rate_multiplier": 5
     },
     "free": {"features": {"allow_excel": false, "max_history_days": 7}, "quotas": {"searches": "3/month"}}
   }
@@ -60,6 +66,10 @@ fn both_formats_say_the_same() {
         QuotaLimit::Limited { units: 300, period: Period::BillingMonth },
     ];
     assert_eq!(pro.quotas["searches"], limits);
+    assert_eq!(pro.rates["api"], "10/minute burst 5".parse().unwrap());
+    let upload = Rate::new(Algorithm::SlidingWindow, vec!["3/hour".parse().unwrap()]).unwrap();
+    assert_eq!((&pro.rates["upload"], pro.rate_multiplier), (&upload, 5));
+    assert_eq!(plans.default_plan().rate_multiplier, 1);
 }
 
 #[test]
@@ -110,9 +120,6 @@ fn every_kind_of_bad_plan_is_refused() {
     refused("visible = 'yes'", "plans.pro.visible", "found \"yes\", expected true or false");
     refused("name = ''", "plans.pro.name", "expected a text");
     refused("nmae = 'Pro'", "plans.pro.nmae", "found an unknown key, expected one of: name, names");
-    refused("rates = { api = '10/month' }", "plans.pro.rates.api", "found \"10/month\", expected a rate such as");
-    refused("rates = { api = ['1/minute', '2/minute'] }", "plans.pro.rates.api", "only one rate for each window");
-    refused("rates = { api = 'unlimited' }", "plans.pro.rates.api", "expected a rate");
     refused("prices = { monthly = '297' }", "plans.pro.prices.monthly", "such as \"BRL 297.00\"");
     refused("prices = { monthly = 'brl 297.00' }", "plans.pro.prices.monthly", "such as \"BRL 297.00\"");
     refused("prices = { monthly = 'BRL -1' }", "plans.pro.prices.monthly", "such as \"BRL 297.00\"");
@@ -122,6 +129,47 @@ fn every_kind_of_bad_plan_is_refused() {
     refused("features = { 'a b' = 1 }", "plans.pro.features.a b", "found the name \"a b\"");
     refused("features = []", "plans.pro.features", "found a list of 0, expected a table");
     refused("features = 2026-01-01", "plans.pro.features", "found 2026-01-01, expected a table");
+}
+
+#[test]
+fn every_kind_of_bad_rate_is_refused() {
+    let bad =
+        |rate: &str, message: &str| refused(&format!("rates = {{ api = {rate} }}"), "plans.pro.rates.api", message);
+    bad("'10/month'", "found \"10/month\", expected a rate such as");
+    bad("'unlimited'", "expected a rate");
+    bad("'10/minute burst 0'", "found \"0\", expected a whole number from 1");
+    bad("10", "found 10, expected a limit");
+    bad("[]", "found a list of 0");
+    bad("['1/minute', '2/minute']", "found 2/minute beside another limit of its window");
+    bad("['1/second', '1/minute', '1/hour', '1/2 hours', '1/day']", "found 5 limits, expected from one to four");
+    bad("'2000000000/second'", "expected at most 1000000000 units in a window of gcra");
+    bad("{ limits = '70000/hour', algorithm = 'sliding_window' }", "expected at most 65535 units");
+    bad("{ limits = '7/hour burst 2', algorithm = 'fixed_window' }", "expected no burst");
+
+    let key = "plans.pro.rates.api.limits";
+    refused("rates = { api = {} }", key, "found nothing, expected a rate such as");
+    refused("rates = { api = { limits = true } }", key, "found true");
+    let algorithm = "plans.pro.rates.api.algorithm";
+    let unknown = "expected an algorithm: gcra, sliding_window, fixed_window";
+    refused("rates = { api = { limits = '1/day', algorithm = 'leaky' } }", algorithm, unknown);
+    refused("rates = { api = { limits = '1/day', algorithm = 1 } }", algorithm, unknown);
+    refused(
+        "rates = { api = { limits = '1/day', burst = 2 } }",
+        "plans.pro.rates.api.burst",
+        "expected one of: limits",
+    );
+}
+
+#[test]
+fn a_rate_multiplier_is_a_whole_number_that_the_rates_can_take() {
+    for value in ["0", "-1", "1001", "1.5", "true", "'2'"] {
+        refused(&format!("rate_multiplier = {value}"), "plans.pro.rate_multiplier", "a whole number from 1 to 1000");
+    }
+    let text =
+        "default_plan = 'free'\n[plans.free]\nrates = { up = { limits = '400/day', algorithm = 'sliding_window' } }\n";
+    assert!(Plans::from_toml(&format!("{text}rate_multiplier = 163")).is_ok());
+    let message = "found 65600/day, expected at most 65535 units in a window of sliding_window, in the rate \"up\"";
+    assert_problem(Plans::from_toml(&format!("{text}rate_multiplier = 164")), 4, "plans.free.rate_multiplier", message);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Limits: the `"50/month"` of a quota and the `"10/minute"` of a rate.
+//! Limits: the `"50/month"` of a quota.
 
 use std::fmt;
 use std::str::FromStr;
@@ -164,72 +164,7 @@ impl<'de> Deserialize<'de> for QuotaLimit {
     }
 }
 
-/// One short-window limit on a scope: how many, in how long a window.
-///
-/// ```
-/// use quotum::RateLimit;
-///
-/// let rate: RateLimit = "100/15 minutes".parse()?;
-/// assert_eq!((rate.units, rate.window_s), (100, 900));
-/// # Ok::<(), quotum::InvalidLimit>(())
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub struct RateLimit {
-    /// The most that may pass in one window, at least 1.
-    pub units: u64,
-    /// The window's length, from one second to one day.
-    pub window_s: u32,
-}
-
-/// The words for a rate's window, longest first, with their length in seconds.
-const WINDOWS: [(&str, u32); 4] = [("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1)];
-
-/// The longest window of a rate; what lasts longer is a quota.
-const WINDOW_S_MAX: u32 = 86_400;
-
-impl fmt::Display for RateLimit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let unit = WINDOWS.into_iter().find(|(_, length_s)| self.window_s.is_multiple_of(*length_s));
-        let (word, length_s) = unit.unwrap_or(("second", 1));
-        match self.window_s / length_s {
-            1 => write!(f, "{}/{word}", self.units),
-            count => write!(f, "{}/{count} {word}s", self.units),
-        }
-    }
-}
-
-impl FromStr for RateLimit {
-    type Err = InvalidLimit;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let refuse = || {
-            InvalidLimit::new(
-                text,
-                "a rate such as \"10/minute\" or \"100/15 minutes\", with a window of seconds, minutes, hours or one day",
-            )
-        };
-        let (amount, window) = text.split_once('/').ok_or_else(refuse)?;
-        let (count, word) = match window.split_once(' ') {
-            Some((count, word)) => (parse_units(count, 1).map_err(|_| refuse())?, word),
-            None => (1, window),
-        };
-        let singular = if count == 1 { word } else { word.strip_suffix('s').unwrap_or(word) };
-        let unit = WINDOWS.into_iter().find(|(name, _)| *name == singular);
-        let (_, length_s) = unit.ok_or_else(refuse)?;
-        let window_s = count.checked_mul(u64::from(length_s)).and_then(|length| u32::try_from(length).ok());
-        let window_s = window_s.filter(|length_s| *length_s <= WINDOW_S_MAX).ok_or_else(refuse)?;
-        Ok(Self { units: parse_units(amount, 1)?, window_s })
-    }
-}
-
-impl Serialize for RateLimit {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-fn parse_units(text: &str, least: u64) -> Result<u64, InvalidLimit> {
+pub(super) fn parse_units(text: &str, least: u64) -> Result<u64, InvalidLimit> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let units = text.parse::<u64>().ok().filter(|units| digits && (least..=UNITS_MAX).contains(units));
     units.ok_or_else(|| InvalidLimit::new(text, format!("a whole number from {least} to {UNITS_MAX}")))
@@ -259,9 +194,6 @@ mod tests {
     fn limits_read_back_what_they_print() {
         for text in ["0/day", "50/billing_month", "9007199254740991/total", "unlimited", "unlimited/year"] {
             assert_eq!(text.parse::<QuotaLimit>().unwrap().to_string(), text);
-        }
-        for text in ["1/second", "10/minute", "100/15 minutes", "7/90 seconds", "5/6 hours", "9/day"] {
-            assert_eq!(text.parse::<RateLimit>().unwrap().to_string(), text);
         }
     }
 
@@ -293,26 +225,6 @@ mod tests {
         ];
         for text in quotas {
             assert!(text.parse::<QuotaLimit>().is_err(), "{text:?}");
-        }
-        let rates = [
-            "",
-            "10",
-            "0/minute",
-            "10/0 minutes",
-            "10/minutes",
-            "10/month",
-            "10/2 days",
-            "10/86401 seconds",
-            "10/4294967295 days",
-            "-1/minute",
-            "10/-1 minutes",
-            "unlimited",
-            "10/1.5 minutes",
-            "10/ minute",
-            "10/+2 minutes",
-        ];
-        for text in rates {
-            assert!(text.parse::<RateLimit>().is_err(), "{text:?}");
         }
     }
 

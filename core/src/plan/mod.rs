@@ -7,10 +7,12 @@ mod file;
 mod limit;
 #[expect(clippy::module_inception, reason = "the type Plan lives in the file that bears its name")]
 mod plan;
+mod rate;
 mod schema;
 pub(crate) mod upgrade;
 
 pub use catalog::{CatalogStatus, PlansOrigin};
 pub use error::{PlansError, Problem};
-pub use limit::{InvalidLimit, Limit, QuotaLimit, RateLimit, UNITS_MAX};
+pub use limit::{InvalidLimit, Limit, QuotaLimit, UNITS_MAX};
 pub use plan::{FeatureValue, Plan, Plans, Price, WhenLapsed};
+pub use rate::{Rate, RateLimit};

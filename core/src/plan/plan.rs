@@ -7,7 +7,8 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::limit::{QuotaLimit, RateLimit, UNITS_MAX};
+use super::limit::{QuotaLimit, UNITS_MAX};
+use super::rate::Rate;
 use crate::error::{Error, Kind};
 
 /// One plan: what a subject on it may do, and how it is shown and sold.
@@ -55,8 +56,11 @@ pub struct Plan {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub allow_degraded: BTreeMap<Arc<str>, u64>,
     /// How fast it may ask, by scope; at most one limit for each window.
+    /// How fast it may ask, by scope, before `rate_multiplier`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub rates: BTreeMap<Arc<str>, Vec<RateLimit>>,
+    pub rates: BTreeMap<Arc<str>, Rate>,
+    /// How many times over each of its rates holds, in units and in burst: 1 to 1,000.
+    pub rate_multiplier: u32,
 }
 
 /// The value of a feature.

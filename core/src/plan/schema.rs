@@ -3,6 +3,7 @@
 //! What a key may hold is said here and nowhere else.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -10,14 +11,19 @@ use jiff::tz::TimeZone;
 
 use super::document::{Entry, Node, Value};
 use super::error::Problem;
-use super::limit::{InvalidLimit, QuotaLimit, RateLimit, UNITS_MAX};
+use super::limit::{InvalidLimit, QuotaLimit, UNITS_MAX};
 use super::plan::{FeatureValue, Plan, Plans, Price, WhenLapsed};
+use super::rate::Rate;
+use crate::rate::Algorithm;
 
 /// The longest name of a plan, metric, feature or scope, in bytes.
 const NAME_BYTES_MAX: usize = 64;
 
 /// The longest trial or grace, in days: a hundred years.
 const DAYS_MAX: u32 = 36_500;
+
+/// The largest `rate_multiplier`.
+const MULTIPLIER_MAX: u32 = 1_000;
 
 pub(super) fn read_plans(document: &Node) -> Result<Plans, Vec<Problem>> {
     let mut problems = Problems::default();
@@ -77,17 +83,20 @@ fn read_plan(id: &str, node: &Node, path: &str, problems: &mut Problems) -> Opti
         "member_quotas",
         "allow_degraded",
         "rates",
+        "rate_multiplier",
     ];
     let mut table = Table::open(node, path.to_owned(), &keys, problems)?;
-    Some(Plan {
+    let plan = Plan {
         id: id.into(),
         name: table.take("name", problems, read_text).unwrap_or_else(|| id.to_owned()),
         names: table.take_names("names", problems, |_, node, key, problems| read_text(node, key, problems)),
         description: table.take("description", problems, read_text),
-        rank: table.take("rank", problems, |node, key, problems| read_u32(node, key, u32::MAX, problems)).unwrap_or(0),
+        rank: table
+            .take("rank", problems, |node, key, problems| read_u32(node, key, 0..=u32::MAX, problems))
+            .unwrap_or(0),
         visible: table.take("visible", problems, read_bool).unwrap_or(true),
         version: table
-            .take("version", problems, |node, key, problems| read_u32(node, key, u32::MAX, problems))
+            .take("version", problems, |node, key, problems| read_u32(node, key, 0..=u32::MAX, problems))
             .unwrap_or(1),
         trial_days: table.take("trial_days", problems, read_days).unwrap_or(0),
         grace_days: table.take("grace_days", problems, read_days),
@@ -106,6 +115,21 @@ fn read_plan(id: &str, node: &Node, path: &str, problems: &mut Problems) -> Opti
         ),
         rates: shared(table.take_names("rates", problems, |_, node, key, problems| read_rates(node, key, problems))),
     })
+        rates: shared(table.take_names("rates", problems, |_, node, key, problems| read_rate(node, key, problems))),
+        rate_multiplier: table.take("rate_multiplier", problems, read_multiplier).unwrap_or(1),
+    };
+    check_multiplied_rates(&plan, node, path, problems);
+    Some(plan)
+}
+
+/// A rate that its algorithm can keep may be too large for it once it is multiplied.
+fn check_multiplied_rates(plan: &Plan, node: &Node, path: &str, problems: &mut Problems) {
+    for (scope, rate) in &plan.rates {
+        if let Err(error) = rate.check_times(plan.rate_multiplier) {
+            let (line, _) = line_of(node, &["rate_multiplier"]);
+            problems.note(line, &join(path, "rate_multiplier"), format!("{error}, in the rate {scope:?}"));
+        }
+    }
 }
 
 /// Upgrades are suggested by rank, so no two plans may share one.
@@ -155,11 +179,13 @@ fn read_bool(node: &Node, key: &str, problems: &mut Problems) -> Option<bool> {
     }
 }
 
-fn read_u32(node: &Node, key: &str, most: u32, problems: &mut Problems) -> Option<u32> {
-    match node.value {
-        Value::Integer(value) if (0..=i64::from(most)).contains(&value) => u32::try_from(value).ok(),
-        _ => problems.expected(node, key, &format!("a whole number from 0 to {most}")),
-    }
+fn read_u32(node: &Node, key: &str, range: RangeInclusive<u32>, problems: &mut Problems) -> Option<u32> {
+    let found = match node.value {
+        Value::Integer(value) => u32::try_from(value).ok().filter(|value| range.contains(value)),
+        _ => None,
+    };
+    let (least, most) = range.into_inner();
+    found.or_else(|| problems.expected(node, key, &format!("a whole number from {least} to {most}")))
 }
 
 fn read_units(node: &Node, key: &str, problems: &mut Problems) -> Option<u64> {
@@ -171,7 +197,7 @@ fn read_units(node: &Node, key: &str, problems: &mut Problems) -> Option<u64> {
 }
 
 fn read_days(node: &Node, key: &str, problems: &mut Problems) -> Option<u32> {
-    read_u32(node, key, DAYS_MAX, problems)
+    read_u32(node, key, 0..=DAYS_MAX, problems)
 }
 
 fn read_zone(node: &Node, key: &str, problems: &mut Problems) -> Option<(String, TimeZone)> {
@@ -227,14 +253,31 @@ fn read_quotas(node: &Node, key: &str, problems: &mut Problems) -> Option<Vec<Qu
     }
 }
 
-fn read_rates(node: &Node, key: &str, problems: &mut Problems) -> Option<Vec<RateLimit>> {
-    let limits: Vec<RateLimit> = read_limits(node, key, problems)?;
-    for (index, limit) in limits.iter().enumerate() {
-        if limits.iter().take(index).any(|other| other.window_s == limit.window_s) {
-            return problems.refuse(node, key, &format!("found {limit}, but only one rate for each window can hold"));
+/// A limit, a list of them, or a table that names an algorithm too.
+fn read_rate(node: &Node, key: &str, problems: &mut Problems) -> Option<Rate> {
+    let (limits, algorithm) = match &node.value {
+        Value::Table(_) => {
+            let mut table = Table::open(node, key.to_owned(), &["limits", "algorithm"], problems)?;
+            let limits = table.take_required("limits", "a rate such as \"10/minute\"", problems, read_limits)?;
+            let algorithm = table.take("algorithm", problems, read_algorithm).unwrap_or_default();
+            (limits, algorithm)
         }
+        _ => (read_limits(node, key, problems)?, Algorithm::default()),
+    };
+    Rate::new(algorithm, limits).map_or_else(|error| problems.refuse(node, key, &error.to_string()), Some)
+}
+
+fn read_algorithm(node: &Node, key: &str, problems: &mut Problems) -> Option<Algorithm> {
+    match &node.value {
+        Value::Text(text) => {
+            text.parse().map_or_else(|error: InvalidLimit| problems.refuse(node, key, &error.to_string()), Some)
+        }
+        _ => problems.expected(node, key, Algorithm::EXPECTED),
     }
-    Some(limits)
+}
+
+fn read_multiplier(node: &Node, key: &str, problems: &mut Problems) -> Option<u32> {
+    read_u32(node, key, 1..=MULTIPLIER_MAX, problems)
 }
 
 /// One limit, or a list of them.

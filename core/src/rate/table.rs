@@ -1,0 +1,245 @@
+//! The table that keeps all rates: fixed memory, no sweeper, no allocation in a decision.
+
+use std::fmt;
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::decision::{RateDecision, RateState};
+use super::key::RateKey;
+use super::lock::Mutex;
+use super::meter::{DEBT_NS_MAX, Fit, Meter};
+use super::set::{Set, Tag, WAYS};
+use super::state::State;
+use crate::plan::{Rate, RateLimit};
+
+/// A set-associative table of rates, by scope and key.
+///
+/// Each window of each key takes one cell while it is not fully replenished. All windows of a key and
+/// scope lie in one set of nine cells, under one lock, and are decided together: all or nothing.
+///
+/// Memory is allocated once, at construction. When more cells of a set are live than it has, the one
+/// that is replenished soonest is *folded*: it leaves its debt to the set, and every key of that set
+/// without a cell starts from there. So crowding makes callers share an allowance, and never gives one
+/// of them a fresh one, whatever keys an attacker makes up. Keys are hashed with a secret
+/// (SipHash-1-3), so nobody can choose whom to crowd.
+///
+/// Times are durations since any origin, of a clock that does not go back, such as
+/// [`Clock::monotonic`](crate::Clock::monotonic), for up to 34 years. Threads may arrive with them a
+/// little out of order.
+pub struct RateTable {
+    sets: Box<[Line]>,
+    hasher: RandomState,
+    evictions: AtomicU64,
+}
+
+/// A set begins a pair of cache lines, which processors fetch together.
+#[derive(Default)]
+#[repr(align(128))]
+struct Line(Mutex<Set>);
+
+/// One window of the rate that is being decided.
+struct Window {
+    limit: RateLimit,
+    meter: Meter,
+    tag: Tag,
+    state: State,
+    fit: Fit,
+}
+
+type Windows = [Option<Window>; Rate::WINDOWS_MAX];
+
+impl RateTable {
+    /// A table of at least so many cells, 14.2 bytes each, and at least nine.
+    ///
+    /// Twice as many cells as there are live windows at once keep evictions below one in a hundred.
+    ///
+    /// # Panics
+    ///
+    /// As any allocation does, when there is no such memory.
+    #[must_use]
+    pub fn with_capacity(cells: usize) -> Self {
+        let sets = cells.div_ceil(WAYS).max(1);
+        let mut lines = Vec::new();
+        lines.resize_with(sets, Line::default);
+        Self { sets: lines.into_boxed_slice(), hasher: RandomState::new(), evictions: AtomicU64::new(0) }
+    }
+
+    /// Takes `cost` units from every window of `rate`, multiplied, if all of them have as many.
+    ///
+    /// A cost of 0 is always allowed and takes nothing. A limit that has changed since the key's last
+    /// decision is applied to what the key used under the old one: a time to come back for GCRA, a
+    /// count for the windows. A window of another length starts anew.
+    #[must_use]
+    pub fn decide(
+        &self,
+        scope: &str,
+        key: RateKey<'_>,
+        rate: &Rate,
+        multiplier: u32,
+        cost: u64,
+        now: Duration,
+    ) -> RateDecision {
+        let now_ns = nanoseconds(now);
+        let (line, tag) = self.find(scope, key);
+        let mut windows = windows_of(rate, multiplier, tag);
+
+        let mut set = line.0.lock();
+        let allowed = weigh(&set, &mut windows, cost, now_ns);
+        if allowed && cost > 0 {
+            let own = own_tags(&windows);
+            for window in windows.iter_mut().flatten() {
+                let Fit::Now(next) = window.fit else { continue };
+                window.state = next;
+                if set.write(window.tag, next, |tag| own.contains(&Some(tag)), now_ns) {
+                    self.evictions.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        }
+        drop(set);
+        answer(&windows, allowed, now_ns)
+    }
+
+    /// What [`decide`](Self::decide) would answer now, without taking anything; the windows stand as they
+    /// do before.
+    #[must_use]
+    pub fn peek(
+        &self,
+        scope: &str,
+        key: RateKey<'_>,
+        rate: &Rate,
+        multiplier: u32,
+        cost: u64,
+        now: Duration,
+    ) -> RateDecision {
+        let now_ns = nanoseconds(now);
+        let (line, tag) = self.find(scope, key);
+        let mut windows = windows_of(rate, multiplier, tag);
+        let allowed = weigh(&line.0.lock(), &mut windows, cost, now_ns);
+        answer(&windows, allowed, now_ns)
+    }
+
+    /// Gives a key its whole allowance back, in the windows of `rate`.
+    ///
+    /// In a set that is crowded, the key may lose its cell again before it asks, and then starts from the
+    /// set's debt as others do.
+    pub fn clear(&self, scope: &str, key: RateKey<'_>, rate: &Rate, now: Duration) {
+        let now_ns = nanoseconds(now);
+        let (line, tag) = self.find(scope, key);
+        let windows = windows_of(rate, 1, tag);
+        let own = own_tags(&windows);
+        let mut set = line.0.lock();
+        for tag in own.into_iter().flatten() {
+            if set.clear(tag, |tag| own.contains(&Some(tag)), now_ns) {
+                self.evictions.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// How many live states had to be folded into their set's debt since the table was made. When it
+    /// grows steadily, the table is too small, or under attack.
+    #[must_use]
+    pub fn evictions(&self) -> u64 {
+        self.evictions.load(Ordering::Relaxed)
+    }
+
+    /// How many cells the table has.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.sets.len() * WAYS
+    }
+
+    /// How many cells are not replenished. Locks every set in turn: about a millisecond for each
+    /// hundred thousand cells, so not for every request.
+    #[must_use]
+    pub fn live(&self, now: Duration) -> usize {
+        let now_ns = nanoseconds(now);
+        self.sets.iter().map(|line| line.0.lock().live(now_ns)).sum()
+    }
+
+    /// The memory that the table holds, all of it from the start.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        size_of::<Self>() + size_of_val(&*self.sets)
+    }
+
+    /// The set of a key, by its hash as a fraction of all, and the hash's lower half as its tag.
+    #[expect(clippy::indexing_slicing, reason = "a fraction below one of the length is below the length")]
+    fn find(&self, scope: &str, key: RateKey<'_>) -> (&Line, Tag) {
+        let mut hasher = self.hasher.build_hasher();
+        scope.hash(&mut hasher);
+        key.hash_into(&mut hasher);
+        let hash = hasher.finish();
+        let sets = u128::try_from(self.sets.len()).unwrap_or(0);
+        let index = usize::try_from((u128::from(hash) * sets) >> 64).unwrap_or(0);
+        let [a, b, c, d, ..] = hash.to_le_bytes();
+        (&self.sets[index], Tag::from_le_bytes([a, b, c, d]))
+    }
+}
+
+impl fmt::Debug for RateTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (capacity, evictions) = (self.capacity(), self.evictions());
+        f.debug_struct("RateTable").field("capacity", &capacity).field("evictions", &evictions).finish_non_exhaustive()
+    }
+}
+
+/// The tag of one window of a key. A window is known by its length, so that it keeps its state when its
+/// units, its burst or its algorithm change. Different lengths never get the same tag: the factor is odd.
+fn tag_of(key: Tag, limit: RateLimit) -> Tag {
+    key ^ limit.window_s.wrapping_mul(0x9E37_79B1)
+}
+
+fn windows_of(rate: &Rate, multiplier: u32, key: Tag) -> Windows {
+    let mut windows = Windows::default();
+    for (window, limit) in windows.iter_mut().zip(&rate.limits) {
+        let limit = limit.times(multiplier);
+        let meter = Meter::new(rate.algorithm, limit);
+        *window = Some(Window { limit, meter, tag: tag_of(key, limit), state: State::ABSENT, fit: Fit::Never });
+    }
+    windows
+}
+
+fn own_tags(windows: &Windows) -> [Option<Tag>; Rate::WINDOWS_MAX] {
+    windows.each_ref().map(|window| window.as_ref().map(|window| window.tag))
+}
+
+/// Reads the state of each window, and whether the cost fits it; says whether it fits them all.
+fn weigh(set: &Set, windows: &mut Windows, cost: u64, now_ns: u64) -> bool {
+    let mut all = true;
+    for window in windows.iter_mut().flatten() {
+        window.state = set.read(window.tag, &window.meter, now_ns);
+        window.fit = window.meter.fit(window.state, cost, now_ns);
+        all &= matches!(window.fit, Fit::Now(_));
+    }
+    all
+}
+
+fn answer(windows: &Windows, allowed: bool, now_ns: u64) -> RateDecision {
+    let mut decision = RateDecision::new(allowed);
+    let mut latest_ns = 0;
+    for (index, window) in windows.iter().flatten().enumerate() {
+        let until_ns = match window.fit {
+            Fit::Now(_) => 0,
+            Fit::At(at_ns) => at_ns,
+            Fit::Never => u64::MAX,
+        };
+        if until_ns > latest_ns {
+            (latest_ns, decision.denied_by) = (until_ns, Some(index));
+        }
+        decision.push(RateState {
+            limit: window.limit,
+            remaining: window.meter.remaining(window.state, now_ns),
+            reset_after: Duration::from_nanos(window.state.until_ns().saturating_sub(now_ns)),
+        });
+    }
+    decision.never_fits = latest_ns == u64::MAX;
+    if !allowed && !decision.never_fits {
+        decision.retry_after = Some(Duration::from_nanos(latest_ns.saturating_sub(now_ns)));
+    }
+    decision
+}
+
+fn nanoseconds(now: Duration) -> u64 {
+    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX).min(DEBT_NS_MAX)
+}
