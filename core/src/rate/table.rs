@@ -26,7 +26,8 @@ use crate::plan::{Rate, RateLimit};
 ///
 /// Times are durations since any origin, of a clock that does not go back, such as
 /// [`Clock::monotonic`](crate::Clock::monotonic), for up to 34 years. Threads may arrive with them a
-/// little out of order.
+/// little out of order: that admits nothing twice. (Only a key without a cell of its own may get as much
+/// as comes back in the time by which a thread was late.)
 pub struct RateTable {
     sets: Box<[Line]>,
     hasher: RandomState,
