@@ -2,6 +2,7 @@
 # make test     passes every test: Rust, Python, Node
 # make test-shuttle  models concurrent code: thousands of thread schedules each
 # make bench    measures consume beside the raw statement, and prints the ratios
+# make bench    measures consume beside the raw statement, and rates beside governor, and prints the ratios
 # make lint     format, lints, docs
 # make fuzz     runs every fuzz target for FUZZ_SECONDS seconds each (needs a nightly toolchain)
 
@@ -33,6 +34,10 @@ test-rust: rust
 test-shuttle: rust
 	RUSTFLAGS="--cfg shuttle" cargo test --package quotum --lib --no-default-features --locked \
 	    --target-dir $(TARGET)/shuttle models
+# Locks under a model checker's control need a build of their own.
+test-shuttle: rust
+	RUSTFLAGS="--cfg shuttle" cargo test --package quotum --no-default-features --test rate_schedules \
+	    --target-dir $(TARGET)/shuttle --locked
 
 test-python: rust python
 	test -x $(VENV)/bin/python || python3 -m venv $(VENV)
@@ -46,6 +51,7 @@ test-node: rust node
 bench: rust
 	cargo bench --locked --package quotum-benches
 	cargo run --quiet --release --locked --package quotum-benches --bin ratios
+	cargo run --quiet --release --locked --package quotum-benches --bin rates
 
 lint: rust
 	cargo fmt --all --check

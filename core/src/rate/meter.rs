@@ -109,7 +109,7 @@ impl Meter {
         };
         let used = match self.algorithm {
             Algorithm::Gcra => Use::Gcra { tat_ns: debt.until_ns.min(debt.since_ns.saturating_add(self.full_ns)) },
-            Algorithm::SlidingWindow => Use::Sliding { end_s: end_s(2), before: self.units, count: self.units },
+            Algorithm::SlidingWindow => Use::Sliding { end_s: end_s(2), before: 0, count: self.units },
             Algorithm::FixedWindow => Use::Fixed { end_s: end_s(1), count: self.units },
         };
         State::pack(used)

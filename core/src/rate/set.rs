@@ -184,15 +184,23 @@ mod tests {
     #[test]
     fn the_windows_of_one_decision_do_not_evict_each_other() {
         let mut set = Set::default();
+        let (minute, hour) = (meter(Algorithm::Gcra, "60/minute"), meter(Algorithm::Gcra, "1/hour"));
+        assert!(take(&mut set, 1, &minute, 0));
+        for tag in 100..108 {
+            assert!(take(&mut set, tag, &hour, 0));
+        }
+        let evicted = set.write(2, State::LAST, |tag| tag == 1, 0);
+        assert!(evicted && set.tags.contains(&1) && set.tags.contains(&2));
+    }
+
+    #[test]
+    fn a_late_thread_does_not_make_the_debt_older() {
+        let mut set = Set::default();
         let hour = meter(Algorithm::Gcra, "1/hour");
-        for tag in 100..120 {
-            take(&mut set, tag, &hour, 0);
+        for (tag, now_ns) in (0..11).zip([0, 0, 0, 0, 0, 0, 0, 0, 0, 2 * NS_PER_S, NS_PER_S]) {
+            set.write(tag, State::LAST, ALONE, now_ns);
         }
-        let together = |tag| tag < 4;
-        let blocked = State::LAST;
-        for tag in 0..4 {
-            set.write(tag, blocked, together, 0);
-        }
-        assert!((0..4).all(|tag| set.tags.contains(&tag)));
+        assert_eq!(set.debt().since_ns, 2 * NS_PER_S);
+        assert!(!take(&mut set, 100, &hour, 3_601 * NS_PER_S));
     }
 }

@@ -107,6 +107,22 @@ fn a_denied_cost_leaves_what_was_left() {
     }
 }
 
+/// A question that takes nothing must not cost anybody a place.
+#[test]
+fn a_cost_of_zero_and_a_peek_evict_nothing() {
+    let (table, rate) = (RateTable::with_capacity(9), rate(Algorithm::Gcra, &["5/minute"]));
+    let decide =
+        |number: u64, cost| table.decide("api", number.to_string().as_str().into(), &rate, 1, cost, Duration::ZERO);
+    (0..10).for_each(|number| assert!(decide(number, 1).allowed));
+    let evictions = table.evictions();
+    for number in 1_000..2_000 {
+        assert!(decide(number, 0).allowed);
+        let _ = table.peek("api", number.to_string().as_str().into(), &rate, 1, 1, Duration::ZERO);
+    }
+    assert!(evictions > 0);
+    assert_eq!(table.evictions(), evictions);
+}
+
 /// Several peers accept a cost above the limit, or tell the caller to wait for what never comes.
 #[test]
 fn a_cost_above_the_limit_never_fits_and_takes_nothing() {

@@ -1,0 +1,170 @@
+//! The rate alone, keyed, beside `governor`; and a table under attack. Prints ratios, in one run.
+//!
+//! Both decide one limit that allows everything, so that the writing path always runs. Keys are
+//! uniform, or follow Zipf's law with an exponent of 0.99, their ranks permuted. Times are medians of
+//! passes made in turn. Bytes per key are the growth of resident memory over one request of each key.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout, missing_docs)]
+#![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+
+use std::hint::black_box;
+use std::num::NonZeroU32;
+use std::time::{Duration, Instant};
+
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use quotum::rate::{Algorithm, RateTable};
+use quotum::{Clock, Rate, SystemClock};
+
+const SEED: u64 = 0x5155_4F54_554D_0001;
+const OPS: usize = 1 << 20;
+const PASSES: usize = 7;
+const HOSTILE_KEYS: u64 = 10_000_000;
+
+/// The generator of Vigna's splitmix64.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, count: usize) -> usize {
+        ((u128::from(self.next()) * count as u128) >> 64) as usize
+    }
+
+    fn fraction(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+}
+
+/// Which key each operation asks for.
+fn picks(keys: usize, zipf: bool) -> Vec<u32> {
+    let mut random = Random(SEED);
+    if !zipf {
+        return (0..OPS).map(|_| random.below(keys) as u32).collect();
+    }
+    let mut sum = 0.0;
+    let sums: Vec<f64> = (1..=keys)
+        .map(|rank| {
+            sum += (rank as f64).powf(-0.99);
+            sum
+        })
+        .collect();
+    let mut of_rank: Vec<u32> = (0..keys as u32).collect();
+    for index in (1..keys).rev() {
+        of_rank.swap(index, random.below(index + 1));
+    }
+    let pick = |at: f64| of_rank[sums.partition_point(|sum| *sum < at).min(keys - 1)];
+    (0..OPS).map(|_| pick(random.fraction() * sum)).collect()
+}
+
+/// Nanoseconds for each operation: so many threads, each with its own share of the picks.
+fn pass(threads: usize, picks: &[u32], keys: &[String], decide: impl Fn(&String) -> bool + Sync) -> f64 {
+    let begin = Instant::now();
+    let asked = |picks: &[u32]| assert!(picks.iter().all(|pick| black_box(decide(&keys[*pick as usize]))));
+    match threads {
+        1 => asked(picks),
+        _ => std::thread::scope(|scope| {
+            for picks in picks.chunks(picks.len().div_ceil(threads)) {
+                scope.spawn(move || asked(picks));
+            }
+        }),
+    }
+    begin.elapsed().as_nanos() as f64 / picks.len() as f64
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// Resident memory of this process, in bytes; 0 where there is no `/proc`.
+fn resident() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("0 kB");
+    line.trim().trim_end_matches(" kB").trim().parse::<f64>().unwrap_or(0.0) * 1_024.0
+}
+
+/// Builds a limiter, asks it once for every key, and says by how many bytes a key memory grew.
+fn filled<L>(keys: &[String], make: impl Fn() -> L, decide: impl Fn(&L, &String) -> bool) -> (L, f64) {
+    let before = resident();
+    let limiter = make();
+    assert!(keys.iter().all(|key| decide(&limiter, key)));
+    (limiter, (resident() - before) / keys.len() as f64)
+}
+
+fn compare(key_count: usize) {
+    let keys: Vec<String> = (0..key_count).map(|number| format!("user:{number}")).collect();
+    let clock = SystemClock::new();
+    let rate: Rate = "1000000000/second burst 4294967295".parse().unwrap();
+    let ours = |table: &RateTable, key: &String| {
+        table.decide("api", key.as_str().into(), &rate, 1, 1, clock.monotonic()).allowed
+    };
+    let theirs = |limiter: &DefaultKeyedRateLimiter<String>, key: &String| limiter.check_key(key).is_ok();
+    let quota = Quota::per_second(NonZeroU32::new(1_000_000_000).unwrap()).allow_burst(NonZeroU32::MAX);
+
+    // Twice the cells that the keys need, as the table's documentation advises.
+    let (table, our_bytes) = filled(&keys, || RateTable::with_capacity(key_count * 2), ours);
+    let (limiter, peer_bytes) = filled(&keys, || RateLimiter::keyed(quota), theirs);
+    for zipf in [false, true] {
+        let picks = picks(key_count, zipf);
+        for threads in [1, 2] {
+            let (mut our_ns, mut peer_ns) = (Vec::new(), Vec::new());
+            for _ in 0..=PASSES {
+                our_ns.push(pass(threads, &picks, &keys, |key| ours(&table, key)));
+                peer_ns.push(pass(threads, &picks, &keys, |key| theirs(&limiter, key)));
+            }
+            // The first pass of each warms the caches.
+            let (our_ns, peer_ns) = (median(our_ns.split_off(1)), median(peer_ns.split_off(1)));
+            let law = if zipf { "zipf" } else { "uniform" };
+            let name = format!("{key_count} / {law} / {threads}");
+            println!("{name:<28} {our_ns:>11.0} ns {peer_ns:>11.0} ns {:>11.2}x", our_ns / peer_ns);
+        }
+    }
+    let name = format!("{key_count} / bytes per key");
+    println!("{name:<28} {our_bytes:>14.1} {peer_bytes:>14.1} {:>11.2}x", our_bytes / peer_bytes);
+}
+
+/// Ten million keys that are made up against a table of a hundred thousand cells, one of which blocks a
+/// victim.
+fn attack() {
+    for algorithm in Algorithm::ALL {
+        let table = RateTable::with_capacity(100_000);
+        let rate = Rate::new(algorithm, vec!["5/minute".parse().unwrap(), "20/day".parse().unwrap()]).unwrap();
+        let victim = |now| table.decide("login", "victim".into(), &rate, 1, 1, now).allowed;
+        let mut admitted = (0..100).filter(|_| victim(Duration::ZERO)).count();
+        let before = resident();
+        let begin = Instant::now();
+        for number in 0..HOSTILE_KEYS {
+            // Spread over a minute and a half of the table's own time.
+            let now = Duration::from_micros(number * 9);
+            let mut digits = *b"hostile:0000000000000000";
+            digits[8..].iter_mut().enumerate().for_each(|(at, digit)| *digit += (number >> (4 * at)) as u8 & 15);
+            let _ = black_box(table.decide("login", std::str::from_utf8(&digits).unwrap().into(), &rate, 1, 1, now));
+            if number % 1_000 == 0 {
+                admitted += usize::from(victim(now));
+            }
+        }
+        let elapsed = begin.elapsed();
+        let grown_kb = (resident() - before) / 1_024.0;
+        // 5 at once, and what a minute and a half brings back; a fresh allowance would be more.
+        assert!(admitted <= 5 + 8, "the victim got {admitted}");
+        println!(
+            "attack on {algorithm:<18} {:>6.1} M keys/s; the victim got {admitted} of 10,100 in 90 s; memory {:.1} MB, grown by {grown_kb:.0} kB; {} evictions",
+            HOSTILE_KEYS as f64 / 1e6 / elapsed.as_secs_f64(),
+            table.memory_bytes() as f64 / 1e6,
+            table.evictions(),
+        );
+    }
+}
+
+fn main() {
+    println!("seed {SEED:#x}, {OPS} operations a pass, {PASSES} passes");
+    println!("{:<28} {:>14} {:>14} {:>12}", "keys / law / threads", "quotum", "governor", "quotum:peer");
+    compare(10_000);
+    compare(1_000_000);
+    attack();
+}
