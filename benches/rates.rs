@@ -12,7 +12,7 @@ use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
-use quotum::rate::{Algorithm, RateTable};
+use quotum::rate::{Algorithm, RatePlace, RateTable};
 use quotum::{Clock, Rate, SystemClock};
 
 const SEED: u64 = 0x5155_4F54_554D_0001;
@@ -62,7 +62,7 @@ fn picks(keys: usize, zipf: bool) -> Vec<u32> {
 }
 
 /// Nanoseconds for each operation: so many threads, each with its own share of the picks.
-fn pass(threads: usize, picks: &[u32], keys: &[String], decide: impl Fn(&String) -> bool + Sync) -> f64 {
+fn pass<K: Sync>(threads: usize, picks: &[u32], keys: &[K], decide: impl Fn(&K) -> bool + Sync) -> f64 {
     let begin = Instant::now();
     let asked = |picks: &[u32]| assert!(picks.iter().all(|pick| black_box(decide(&keys[*pick as usize]))));
     match threads {
@@ -103,29 +103,36 @@ fn compare(key_count: usize) {
     let ours = |table: &RateTable, key: &String| {
         table.decide("api", key.as_str().into(), &rate, 1, 1, clock.monotonic()).allowed
     };
+    let placed = |table: &RateTable, place: RatePlace| table.decide_at(place, &rate, 1, 1, clock.monotonic()).allowed;
     let theirs = |limiter: &DefaultKeyedRateLimiter<String>, key: &String| limiter.check_key(key).is_ok();
     let quota = Quota::per_second(NonZeroU32::new(1_000_000_000).unwrap()).allow_burst(NonZeroU32::MAX);
 
     // Twice the cells that the keys need, as the table's documentation advises.
     let (table, our_bytes) = filled(&keys, || RateTable::with_capacity(key_count * 2), ours);
     let (limiter, peer_bytes) = filled(&keys, || RateLimiter::keyed(quota), theirs);
+    let places: Vec<RatePlace> = keys.iter().map(|key| table.place("api", key.as_str().into())).collect();
     for zipf in [false, true] {
         let picks = picks(key_count, zipf);
         for threads in [1, 2] {
-            let (mut our_ns, mut peer_ns) = (Vec::new(), Vec::new());
+            let (mut our_ns, mut placed_ns, mut peer_ns) = (Vec::new(), Vec::new(), Vec::new());
             for _ in 0..=PASSES {
                 our_ns.push(pass(threads, &picks, &keys, |key| ours(&table, key)));
+                placed_ns.push(pass(threads, &picks, &places, |place| placed(&table, *place)));
                 peer_ns.push(pass(threads, &picks, &keys, |key| theirs(&limiter, key)));
             }
             // The first pass of each warms the caches.
-            let (our_ns, peer_ns) = (median(our_ns.split_off(1)), median(peer_ns.split_off(1)));
+            let [our_ns, placed_ns, peer_ns] = [our_ns, placed_ns, peer_ns].map(|mut ns| median(ns.split_off(1)));
             let law = if zipf { "zipf" } else { "uniform" };
             let name = format!("{key_count} / {law} / {threads}");
-            println!("{name:<28} {our_ns:>11.0} ns {peer_ns:>11.0} ns {:>11.2}x", our_ns / peer_ns);
+            let ratios = (our_ns / peer_ns, placed_ns / peer_ns);
+            println!(
+                "{name:<24} {our_ns:>8.0} ns {placed_ns:>8.0} ns {peer_ns:>8.0} ns {:>10.2}x {:>10.2}x",
+                ratios.0, ratios.1
+            );
         }
     }
     let name = format!("{key_count} / bytes per key");
-    println!("{name:<28} {our_bytes:>14.1} {peer_bytes:>14.1} {:>11.2}x", our_bytes / peer_bytes);
+    println!("{name:<24} {our_bytes:>11.1} {:>11} {peer_bytes:>11.1} {:>10.2}x", "", our_bytes / peer_bytes);
 }
 
 /// Ten million keys that are made up against a table of a hundred thousand cells, one of which blocks a
@@ -163,7 +170,10 @@ fn attack() {
 
 fn main() {
     println!("seed {SEED:#x}, {OPS} operations a pass, {PASSES} passes");
-    println!("{:<28} {:>14} {:>14} {:>12}", "keys / law / threads", "quotum", "governor", "quotum:peer");
+    println!(
+        "{:<24} {:>11} {:>11} {:>11} {:>11} {:>11}",
+        "keys / law / threads", "quotum", "by place", "governor", "quotum:peer", "place:peer"
+    );
     compare(10_000);
     compare(1_000_000);
     attack();

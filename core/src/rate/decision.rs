@@ -49,16 +49,24 @@ pub struct RateState {
 }
 
 impl RateDecision {
+    #[inline]
     pub(super) fn new(allowed: bool) -> Self {
         let none = RateState {
             limit: RateLimit { units: 0, window_s: 0, burst: 0 },
             remaining: 0,
             reset_after: Duration::ZERO,
         };
-        let states = [none; Rate::WINDOWS_MAX];
-        Self { allowed, never_fits: false, retry_after: None, states, len: 0, denied_by: None }
+        Self {
+            allowed,
+            never_fits: false,
+            retry_after: None,
+            states: [none; Rate::WINDOWS_MAX],
+            len: 0,
+            denied_by: None,
+        }
     }
 
+    #[inline]
     pub(super) fn push(&mut self, state: RateState) {
         if let Some(place) = self.states.get_mut(self.len) {
             *place = state;

@@ -1,6 +1,6 @@
 //! Who is asking: a subject, any other text, or an address.
 
-use std::hash::{Hash, Hasher};
+use std::hash::Hasher;
 use std::net::{IpAddr, Ipv6Addr};
 
 /// The length of the IPv6 prefix that counts as one caller: what one customer of a provider is given,
@@ -54,9 +54,27 @@ impl RateKey<'_> {
         }
     }
 
-    /// Feeds everything that tells this key from others to a hash.
+    /// Feeds everything that tells this key from others to a hash, after the text of its scope. The first
+    /// byte ends that text, since it is in no UTF-8, and says the kind.
+    #[inline]
     pub(super) fn hash_into(&self, hasher: &mut impl Hasher) {
-        self.0.hash(hasher);
+        let (kind, number);
+        let bytes: &[u8] = match self.0 {
+            Kind::Text(text) => {
+                kind = 0xFF;
+                text.as_bytes()
+            }
+            Kind::Ipv4(bits) => {
+                (kind, number) = (0xFE, u128::from(bits).to_be_bytes());
+                &number
+            }
+            Kind::Ipv6(bits) => {
+                (kind, number) = (0xFD, bits.to_be_bytes());
+                &number
+            }
+        };
+        hasher.write(&[kind]);
+        hasher.write(bytes);
     }
 }
 

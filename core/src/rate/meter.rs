@@ -68,6 +68,7 @@ pub(super) fn interval_ns(limit: RateLimit) -> u64 {
 
 impl Meter {
     /// A limit larger than the algorithm can keep counts as the largest that it can.
+    #[inline]
     pub(super) fn new(algorithm: Algorithm, limit: RateLimit) -> Self {
         let window_s = window_s(limit);
         let (units, interval_ns) = match algorithm {
@@ -82,6 +83,7 @@ impl Meter {
     }
 
     /// A kept state as this meter reads it: another algorithm's is a debt like any other.
+    #[inline]
     pub(super) fn read(&self, state: State, now_ns: u64) -> State {
         let own = matches!(
             (self.algorithm, state.unpack()),
@@ -116,6 +118,7 @@ impl Meter {
     }
 
     /// Whether `cost` more units fit. A cost of 0 fits always and changes nothing.
+    #[inline]
     pub(super) fn fit(&self, state: State, cost: u64, now_ns: u64) -> Fit {
         if cost == 0 {
             return Fit::Now(state);
@@ -131,6 +134,7 @@ impl Meter {
     }
 
     /// The most units that would be admitted now.
+    #[inline]
     pub(super) fn remaining(&self, state: State, now_ns: u64) -> u64 {
         match self.algorithm {
             Algorithm::Gcra => {

@@ -44,4 +44,4 @@ mod table;
 pub use algorithm::Algorithm;
 pub use decision::{RateDecision, RateState};
 pub use key::RateKey;
-pub use table::RateTable;
+pub use table::{RatePlace, RateTable};

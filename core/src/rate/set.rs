@@ -45,6 +45,7 @@ impl Set {
     ///
     /// A place that is still the tag's own counts even when it is replenished: then nothing of it was
     /// ever evicted, and the debt is not the tag's.
+    #[inline]
     pub(super) fn read(&self, tag: Tag, meter: &Meter, now_ns: u64) -> State {
         match self.tags.iter().zip(&self.states).find(|(other, _)| **other == tag) {
             Some((_, state)) => meter.read(State::from_bits(state.get()), now_ns),
@@ -54,6 +55,7 @@ impl Set {
 
     /// Writes the state of `tag`, and says whether a live state lost its place, or got none. The states
     /// of `together` stay: they belong to the same decision.
+    #[inline]
     pub(super) fn write(&mut self, tag: Tag, state: State, together: impl Fn(Tag) -> bool, now_ns: u64) -> bool {
         if let Some((_, own)) = self.tags.iter().zip(&mut self.states).find(|(other, _)| **other == tag) {
             own.set(state.bits());

@@ -1,7 +1,7 @@
 //! The table that keeps all rates: fixed memory, no sweeper, no allocation in a decision.
 
 use std::fmt;
-use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -32,6 +32,17 @@ pub struct RateTable {
     sets: Box<[Line]>,
     hasher: RandomState,
     evictions: AtomicU64,
+}
+
+/// Where a [`RateTable`] keeps the states of one key in one scope. Means nothing to another table.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct RatePlace(u64);
+
+/// Hides the hash: it would help to find keys that collide.
+impl fmt::Debug for RatePlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RatePlace")
+    }
 }
 
 /// A set begins a pair of cache lines, which processors fetch together.
@@ -81,24 +92,30 @@ impl RateTable {
         cost: u64,
         now: Duration,
     ) -> RateDecision {
+        self.decide_at(self.place(scope, key), rate, multiplier, cost, now)
+    }
+
+    /// [`decide`](Self::decide), for a key whose place is known.
+    #[must_use]
+    pub fn decide_at(&self, place: RatePlace, rate: &Rate, multiplier: u32, cost: u64, now: Duration) -> RateDecision {
         let now_ns = nanoseconds(now);
-        let (line, tag) = self.find(scope, key);
-        let mut windows = windows_of(rate, multiplier, tag);
+        let (line, tag) = self.find(place);
+        let mut windows = Windows::default();
+        open(&mut windows, rate, multiplier, tag);
 
         let mut set = line.0.lock();
         let allowed = weigh(&set, &mut windows, cost, now_ns);
-        if allowed && cost > 0 {
-            let own = own_tags(&windows);
-            for window in windows.iter_mut().flatten() {
+        let taken = allowed && cost > 0;
+        if taken {
+            for window in windows.iter().flatten() {
                 let Fit::Now(next) = window.fit else { continue };
-                window.state = next;
-                if set.write(window.tag, next, |tag| own.contains(&Some(tag)), now_ns) {
+                if set.write(window.tag, next, |tag| are_among(&windows, tag), now_ns) {
                     self.evictions.fetch_add(1, Ordering::Relaxed);
                 }
             }
         }
         drop(set);
-        answer(&windows, allowed, now_ns)
+        answer(&windows, allowed, taken, now_ns)
     }
 
     /// What [`decide`](Self::decide) would answer now, without taking anything; the windows stand as they
@@ -114,10 +131,11 @@ impl RateTable {
         now: Duration,
     ) -> RateDecision {
         let now_ns = nanoseconds(now);
-        let (line, tag) = self.find(scope, key);
-        let mut windows = windows_of(rate, multiplier, tag);
+        let (line, tag) = self.find(self.place(scope, key));
+        let mut windows = Windows::default();
+        open(&mut windows, rate, multiplier, tag);
         let allowed = weigh(&line.0.lock(), &mut windows, cost, now_ns);
-        answer(&windows, allowed, now_ns)
+        answer(&windows, allowed, false, now_ns)
     }
 
     /// Gives a key its whole allowance back, in the windows of `rate`.
@@ -126,12 +144,12 @@ impl RateTable {
     /// set's debt as others do.
     pub fn clear(&self, scope: &str, key: RateKey<'_>, rate: &Rate, now: Duration) {
         let now_ns = nanoseconds(now);
-        let (line, tag) = self.find(scope, key);
-        let windows = windows_of(rate, 1, tag);
-        let own = own_tags(&windows);
+        let (line, tag) = self.find(self.place(scope, key));
+        let mut windows = Windows::default();
+        open(&mut windows, rate, 1, tag);
         let mut set = line.0.lock();
-        for tag in own.into_iter().flatten() {
-            if set.clear(tag, |tag| own.contains(&Some(tag)), now_ns) {
+        for window in windows.iter().flatten() {
+            if set.clear(window.tag, |tag| are_among(&windows, tag), now_ns) {
                 self.evictions.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -164,16 +182,35 @@ impl RateTable {
         size_of::<Self>() + size_of_val(&*self.sets)
     }
 
+    /// Where the states of a key in a scope are kept: for callers that ask for the same key again and
+    /// again, and would hash it each time.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use quotum::Rate;
+    /// use quotum::rate::RateTable;
+    ///
+    /// let (table, rate) = (RateTable::with_capacity(1_000), "2/minute".parse::<Rate>()?);
+    /// let place = table.place("api", "user-42".into());
+    /// assert!(table.decide_at(place, &rate, 1, 2, Duration::ZERO).allowed);
+    /// assert!(!table.decide("api", "user-42".into(), &rate, 1, 1, Duration::ZERO).allowed);
+    /// # Ok::<(), quotum::InvalidLimit>(())
+    /// ```
+    #[must_use]
+    pub fn place(&self, scope: &str, key: RateKey<'_>) -> RatePlace {
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(scope.as_bytes());
+        key.hash_into(&mut hasher);
+        RatePlace(hasher.finish())
+    }
+
     /// The set of a key, by its hash as a fraction of all, and the hash's lower half as its tag.
     #[expect(clippy::indexing_slicing, reason = "a fraction below one of the length is below the length")]
-    fn find(&self, scope: &str, key: RateKey<'_>) -> (&Line, Tag) {
-        let mut hasher = self.hasher.build_hasher();
-        scope.hash(&mut hasher);
-        key.hash_into(&mut hasher);
-        let hash = hasher.finish();
+    #[inline]
+    fn find(&self, place: RatePlace) -> (&Line, Tag) {
         let sets = u128::try_from(self.sets.len()).unwrap_or(0);
-        let index = usize::try_from((u128::from(hash) * sets) >> 64).unwrap_or(0);
-        let [a, b, c, d, ..] = hash.to_le_bytes();
+        let index = usize::try_from((u128::from(place.0) * sets) >> 64).unwrap_or(0);
+        let [a, b, c, d, ..] = place.0.to_le_bytes();
         (&self.sets[index], Tag::from_le_bytes([a, b, c, d]))
     }
 }
@@ -191,21 +228,22 @@ fn tag_of(key: Tag, limit: RateLimit) -> Tag {
     key ^ limit.window_s.wrapping_mul(0x9E37_79B1)
 }
 
-fn windows_of(rate: &Rate, multiplier: u32, key: Tag) -> Windows {
-    let mut windows = Windows::default();
+/// Fills in the windows where they stand: they are too large to be handed about.
+#[inline]
+fn open(windows: &mut Windows, rate: &Rate, multiplier: u32, key: Tag) {
     for (window, limit) in windows.iter_mut().zip(&rate.limits) {
         let limit = limit.times(multiplier);
         let meter = Meter::new(rate.algorithm, limit);
         *window = Some(Window { limit, meter, tag: tag_of(key, limit), state: State::ABSENT, fit: Fit::Never });
     }
-    windows
 }
 
-fn own_tags(windows: &Windows) -> [Option<Tag>; Rate::WINDOWS_MAX] {
-    windows.each_ref().map(|window| window.as_ref().map(|window| window.tag))
+fn are_among(windows: &Windows, tag: Tag) -> bool {
+    windows.iter().flatten().any(|window| window.tag == tag)
 }
 
 /// Reads the state of each window, and whether the cost fits it; says whether it fits them all.
+#[inline]
 fn weigh(set: &Set, windows: &mut Windows, cost: u64, now_ns: u64) -> bool {
     let mut all = true;
     for window in windows.iter_mut().flatten() {
@@ -216,7 +254,9 @@ fn weigh(set: &Set, windows: &mut Windows, cost: u64, now_ns: u64) -> bool {
     all
 }
 
-fn answer(windows: &Windows, allowed: bool, now_ns: u64) -> RateDecision {
+/// The windows stand as after the decision, if it has taken something, and otherwise as before.
+#[inline]
+fn answer(windows: &Windows, allowed: bool, taken: bool, now_ns: u64) -> RateDecision {
     let mut decision = RateDecision::new(allowed);
     let mut latest_ns = 0;
     for (index, window) in windows.iter().flatten().enumerate() {
@@ -228,10 +268,14 @@ fn answer(windows: &Windows, allowed: bool, now_ns: u64) -> RateDecision {
         if until_ns > latest_ns {
             (latest_ns, decision.denied_by) = (until_ns, Some(index));
         }
+        let state = match window.fit {
+            Fit::Now(next) if taken => next,
+            _ => window.state,
+        };
         decision.push(RateState {
             limit: window.limit,
-            remaining: window.meter.remaining(window.state, now_ns),
-            reset_after: Duration::from_nanos(window.state.until_ns().saturating_sub(now_ns)),
+            remaining: window.meter.remaining(state, now_ns),
+            reset_after: Duration::from_nanos(state.until_ns().saturating_sub(now_ns)),
         });
     }
     decision.never_fits = latest_ns == u64::MAX;
