@@ -1,8 +1,7 @@
 # make demo     runs the main job: plans enforced on traffic, with a report
 # make test     passes every test: Rust, Python, Node
 # make test-shuttle  models concurrent code: thousands of thread schedules each
-# make bench    measures consume beside the raw statement, and prints the ratios
-# make bench    measures consume beside the raw statement, and rates beside governor, and prints the ratios
+# make bench    measures beside the raw statement and beside governor, moka and quick_cache: prints ratios
 # make lint     format, lints, docs
 # make fuzz     runs every fuzz target for FUZZ_SECONDS seconds each (needs a nightly toolchain)
 
@@ -34,10 +33,8 @@ test-rust: rust
 test-shuttle: rust
 	RUSTFLAGS="--cfg shuttle" cargo test --package quotum --lib --no-default-features --locked \
 	    --target-dir $(TARGET)/shuttle models
-# Locks under a model checker's control need a build of their own.
-test-shuttle: rust
-	RUSTFLAGS="--cfg shuttle" cargo test --package quotum --no-default-features --test rate_schedules \
-	    --target-dir $(TARGET)/shuttle --locked
+	RUSTFLAGS="--cfg shuttle" cargo test --package quotum --test rate_schedules --no-default-features --locked \
+	    --target-dir $(TARGET)/shuttle
 
 test-python: rust python
 	test -x $(VENV)/bin/python || python3 -m venv $(VENV)

@@ -1,14 +1,16 @@
 //! The lock of the code that is modelled: `parking_lot`'s, or in a model the checker's own, which tries
 //! other threads at every step. Both wear `parking_lot`'s interface.
 
-#[cfg(not(all(test, shuttle)))]
+#[cfg(not(shuttle))]
 pub(crate) use parking_lot::Mutex;
 
-#[cfg(all(test, shuttle))]
+#[cfg(shuttle)]
 pub(crate) use self::checked::Mutex;
 
-#[cfg(all(test, shuttle))]
+#[cfg(shuttle)]
 mod checked {
+    use std::sync::PoisonError;
+
     use shuttle::sync::MutexGuard;
 
     #[derive(Debug, Default)]
@@ -20,7 +22,7 @@ mod checked {
         }
 
         pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
-            self.0.lock().unwrap()
+            self.0.lock().unwrap_or_else(PoisonError::into_inner)
         }
     }
 }

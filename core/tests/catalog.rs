@@ -281,7 +281,7 @@ fn a_subscription_is_asked_for_once_until_it_is_stale() {
     // A change in this process is seen at once.
     quota.subscribe("ana", Subscription::active("free", now)).unwrap();
     assert_eq!(quota.check("ana", &[("jobs", 1)]).unwrap().plan.as_deref(), Some("free"));
-    quota.forget_subject("ana");
+    quota.forget_subject("ana").unwrap();
     limit(&quota);
     assert_eq!(asked(), 4);
 }

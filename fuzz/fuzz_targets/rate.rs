@@ -64,4 +64,8 @@ fuzz_target!(|input: Input| {
             log.push(&rate, cost, now);
         }
     }
+    for limit in rate.limits.iter().filter(|_| input.crowd) {
+        let window = Duration::from_secs(limit.window_s.into());
+        assert!(logs.iter().all(|log| log.most_within(window) <= limit.burst + limit.units));
+    }
 });

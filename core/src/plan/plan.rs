@@ -55,7 +55,6 @@ pub struct Plan {
     /// it is back. Of a metric that is not listed, none.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub allow_degraded: BTreeMap<Arc<str>, u64>,
-    /// How fast it may ask, by scope; at most one limit for each window.
     /// How fast it may ask, by scope, before `rate_multiplier`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub rates: BTreeMap<Arc<str>, Rate>,

@@ -113,8 +113,6 @@ fn read_plan(id: &str, node: &Node, path: &str, problems: &mut Problems) -> Opti
         allow_degraded: shared(
             table.take_names("allow_degraded", problems, |_, node, key, problems| read_units(node, key, problems)),
         ),
-        rates: shared(table.take_names("rates", problems, |_, node, key, problems| read_rates(node, key, problems))),
-    })
         rates: shared(table.take_names("rates", problems, |_, node, key, problems| read_rate(node, key, problems))),
         rate_multiplier: table.take("rate_multiplier", problems, read_multiplier).unwrap_or(1),
     };

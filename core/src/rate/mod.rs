@@ -35,7 +35,6 @@
 mod algorithm;
 mod decision;
 mod key;
-mod lock;
 mod meter;
 mod set;
 mod state;

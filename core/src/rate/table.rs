@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use super::decision::{RateDecision, RateState};
 use super::key::RateKey;
-use super::lock::Mutex;
 use super::meter::{DEBT_NS_MAX, Fit, Meter};
 use super::set::{Set, Tag, WAYS};
 use super::state::State;
 use crate::plan::{Rate, RateLimit};
+use crate::sync::Mutex;
 
 /// A set-associative table of rates, by scope and key.
 ///
