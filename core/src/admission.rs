@@ -18,6 +18,7 @@ use crate::feed::Feed;
 use crate::plan::catalog::Catalog;
 use crate::plan::{FeatureValue, Plan, Plans, UNITS_MAX, upgrade};
 use crate::policy::{Enforcement, Modes, Switchboard};
+use crate::rate::RateTable;
 use crate::record::{Changes, Records};
 use crate::request::{Purpose, Request, Who};
 use crate::store::{
@@ -40,6 +41,7 @@ pub(crate) struct Admission {
     pub(crate) switchboard: Switchboard,
     pub(crate) debts: Debts,
     pub(crate) tokens: Option<Arc<Tokens>>,
+    pub(crate) rates: RateTable,
     pub(crate) subscription_ttl: Duration,
     pub(crate) idempotency_ttl: Duration,
 }
@@ -110,19 +112,25 @@ impl Admission {
             false => costs_of(&caller.plans, request.costs, 1)?,
         };
         let features = features_of(&caller.plans, &request.features)?;
+        let paced = request.pace.map(|pace| self.pace(&caller, pace, request.purpose)).transpose()?;
+        let (rates, denial) = paced.unwrap_or_default();
+        if let Some(denial) = denial {
+            return Ok(Decision { rates, ..caller.deny(Vec::new(), denial) });
+        }
         for (feature, requested) in features {
             if let Some(decision) = self.lacks(&caller, &feature, requested) {
-                return Ok(decision);
+                return Ok(Decision { rates, ..decision });
             }
         }
-        match (request.purpose, request.idempotency_key) {
-            (Purpose::Look, _) => self.weigh(caller, modes, Step::Look, costs).await,
-            (Purpose::Charge, None) => self.weigh(caller, modes, Step::Charge(None), costs).await,
+        let decision = match (request.purpose, request.idempotency_key) {
+            (Purpose::Look, _) => self.weigh(caller, modes, Step::Look, costs).await?,
+            (Purpose::Charge, None) => self.weigh(caller, modes, Step::Charge(None), costs).await?,
             (Purpose::Charge, Some(key)) => {
                 let once = self.once(&caller, key, "consume", &costs)?;
-                self.weigh(caller, modes, Step::Charge(Some(&once)), costs).await
+                self.weigh(caller, modes, Step::Charge(Some(&once)), costs).await?
             }
-        }
+        };
+        Ok(Decision { rates, ..decision })
     }
 
     /// The denial of a feature that the plan does not have, or has less of than was asked for.

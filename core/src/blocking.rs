@@ -16,6 +16,7 @@ use crate::event::{Event, EventQuery};
 use crate::plan::{CatalogStatus, FeatureValue, Plan, Plans};
 use crate::policy::Enforcement;
 use crate::quota;
+use crate::rate::{RateDecision, RateKey};
 use crate::request::Request;
 use crate::reservation::{Held, Settlement};
 use crate::store::{self, Census, Store, Subscriber, SubscriberQuery, Wait};
@@ -179,6 +180,24 @@ impl Quota {
     /// As [`crate::Quota::reset_usage`].
     pub fn reset_usage(&self, subject: &str, metric: &str) -> Result<Vec<QuotaState>, Error> {
         block_on(self.inner.admission.reset_usage(Wait::Block, &self.inner.actor, subject, metric))
+    }
+
+    /// The limiter alone. See [`crate::Quota::rate`].
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::Quota::rate`].
+    pub fn rate(&self, scope: &str, key: RateKey<'_>, cost: u64) -> Result<RateDecision, Error> {
+        block_on(self.inner.admission.rate(Wait::Block, scope, key, cost))
+    }
+
+    /// Gives a key its whole allowance back. See [`crate::Quota::clear_rates`].
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::Quota::clear_rates`].
+    pub fn clear_rates(&self, key: RateKey<'_>) -> Result<(), Error> {
+        block_on(self.inner.admission.clear_rates(Wait::Block, key))
     }
 
     /// What an account page shows. See [`crate::Quota::usage`].
@@ -498,6 +517,11 @@ impl Builder {
     /// Whether identities are kept in the store too. See [`crate::Builder::tokens_in_store`].
     pub fn tokens_in_store(self, kept: bool) -> Self {
         Self { inner: self.inner.tokens_in_store(kept) }
+    }
+
+    /// How many windows of rates are kept. See [`crate::Builder::rates_max`].
+    pub fn rates_max(self, count: usize) -> Self {
+        Self { inner: self.inner.rates_max(count) }
     }
 
     /// Opens the store that a URL names, and the engine on it. See [`crate::Builder::open`].

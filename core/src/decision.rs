@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::plan::{FeatureValue, Limit, UNITS_MAX};
+use crate::scope::ScopeState;
 use crate::store::StoreError;
 use crate::subscription::Status;
 use crate::usage::counter::{Balance, THRESHOLDS};
@@ -50,6 +51,9 @@ pub struct Decision {
     pub plan_version: Option<u32>,
     /// The quotas that were asked about, as they stand after the decision.
     pub quotas: Vec<QuotaState>,
+    /// The windows of the rate that was asked about, as they stand after the decision.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rates: Vec<ScopeState>,
     /// Why not, where the request is denied.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub denied: Option<Box<Denial>>,
@@ -73,6 +77,7 @@ impl Decision {
             plan: None,
             plan_version: None,
             quotas: Vec::new(),
+            rates: Vec::new(),
             denied: None,
             would_deny: None,
             degraded: false,
@@ -265,6 +270,7 @@ impl Denial {
 impl fmt::Display for Denial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let metric = self.metric.as_deref().unwrap_or_default();
+        let name = self.scope.as_deref().unwrap_or(metric);
         let feature = self.feature.as_deref().unwrap_or_default();
         let (requested, limit) = (self.requested.unwrap_or_default(), self.limit.unwrap_or_default());
         let per = self.period.map(|period| format!("/{period}")).unwrap_or_default();
@@ -272,8 +278,8 @@ impl fmt::Display for Denial {
             Reason::QuotaExhausted => {
                 write!(f, "{metric}: {} of {limit}{per} used, {requested} more do not fit", self.used.unwrap_or(0))?;
             }
-            Reason::NeverFits if limit == 0 => write!(f, "{metric}: the plan grants none")?,
-            Reason::NeverFits => write!(f, "{metric}: {requested} can never fit into a limit of {limit}{per}")?,
+            Reason::NeverFits if limit == 0 => write!(f, "{name}: the plan grants none")?,
+            Reason::NeverFits => write!(f, "{name}: {requested} can never fit into a limit of {limit}{per}")?,
             Reason::FeatureNotInPlan => write!(f, "{feature} is not in the plan")?,
             Reason::FeatureValueExceeded => {
                 write!(f, "{feature}")?;

@@ -16,6 +16,7 @@ use crate::flight::unblocked;
 use crate::plan::catalog::{Catalog, PlansFile};
 use crate::plan::{CatalogStatus, FeatureValue, Plan, Plans};
 use crate::policy::{Enforcement, Switchboard};
+use crate::rate::{RateDecision, RateKey, RateTable};
 use crate::record::{Changes, Records};
 use crate::request::Request;
 use crate::reservation::{Reservation, Settlement};
@@ -215,6 +216,40 @@ impl Quota {
     /// As [`refund`](Self::refund).
     pub async fn reset_usage(&self, subject: &str, metric: &str) -> Result<Vec<QuotaState>, Error> {
         self.admission.reset_usage(Wait::Yield, &self.actor, subject, metric).await
+    }
+
+    /// The limiter alone: counts `cost` on a scope's rate, for a key that need not be a subject, such as the
+    /// address that a login comes from. The rate is that of all plans, or else the default plan's.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # pollster::block_on(async {
+    /// # use quotum::{Plans, Quota};
+    /// let plans = Plans::from_toml("default_plan = 'free'\nrates = { login = '1/minute' }\n[plans.free]")?;
+    /// let quota = Quota::builder().plans(plans).open("memory:").await?;
+    /// let address: std::net::IpAddr = "203.0.113.7".parse()?;
+    ///
+    /// assert!(quota.rate("login", address.into(), 1).await?.allowed);
+    /// assert!(!quota.rate("login", address.into(), 1).await?.allowed);
+    /// # Ok(())
+    /// # })
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unknown`] for a scope that no plan names, [`Error::InvalidArgument`] for a cost of 0.
+    pub async fn rate(&self, scope: &str, key: RateKey<'_>, cost: u64) -> Result<RateDecision, Error> {
+        self.admission.rate(Wait::Yield, scope, key, cost).await
+    }
+
+    /// Gives a key its whole allowance back, in every scope, in this process.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoPlans`], [`Error::Plans`] or [`Error::Store`] where there never were any plans.
+    pub async fn clear_rates(&self, key: RateKey<'_>) -> Result<(), Error> {
+        self.admission.clear_rates(Wait::Yield, key).await
     }
 
     /// Every quota of a subject, its plan, trial and expiry: what an account page shows.
@@ -430,6 +465,7 @@ pub struct Builder {
     pepper: Option<Pepper>,
     verifications_max: usize,
     tokens_in_store: bool,
+    rates_max: usize,
 }
 
 impl Builder {
@@ -448,6 +484,7 @@ impl Builder {
             pepper: None,
             verifications_max: CALLS_MAX,
             tokens_in_store: false,
+            rates_max: 100_000,
         }
     }
 
@@ -543,6 +580,13 @@ impl Builder {
         self
     }
 
+    /// How many windows of rates are kept in memory, one for each key and limit; 100,000 by default, which
+    /// takes about 2 MB at once. Where more are needed, keys get stricter, never laxer.
+    pub const fn rates_max(mut self, count: usize) -> Self {
+        self.rates_max = count;
+        self
+    }
+
     /// Opens the store that a URL names, such as `sqlite:quota.db` or `memory:`, and the engine on it.
     ///
     /// # Errors
@@ -581,6 +625,7 @@ impl Builder {
             changes: Changes::default(),
             feed,
             tokens,
+            rates: RateTable::with_capacity(self.rates_max),
             switchboard: Switchboard::starting(self.enforcement),
             debts: Debts::default(),
             subscription_ttl: self.subscription_ttl,

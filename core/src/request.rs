@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::plan::FeatureValue;
+use crate::rate::RateKey;
 
 /// What a backend asks before it serves a request: all of it must be granted, or nothing is charged.
 ///
@@ -15,11 +16,12 @@ use crate::plan::FeatureValue;
 ///     [plans.free]
 ///     features = { excel = true, history_days = 30 }
 ///     quotas = { searches = "50/month" }
+///     rates = { api = "10/minute" }
 /// "#)?;
 /// let quota = Quota::builder().plans(plans).open("memory:")?;
 ///
 /// let costs = [("searches", 1)];
-/// let request = Request::by("user-42").feature("excel").feature_value("history_days", 7).costs(&costs);
+/// let request = Request::by("user-42").rate("api").feature("excel").feature_value("history_days", 7).costs(&costs);
 /// assert!(quota.admit(&request)?.allowed);
 /// # Ok(())
 /// # }
@@ -28,6 +30,7 @@ use crate::plan::FeatureValue;
 #[must_use = "a request does nothing until it is admitted"]
 pub struct Request<'r> {
     pub(crate) who: Who<'r>,
+    pub(crate) pace: Option<Pace<'r>>,
     pub(crate) features: Vec<(&'r str, Option<FeatureValue>)>,
     pub(crate) costs: &'r [(&'r str, u64)],
     pub(crate) idempotency_key: Option<&'r str>,
@@ -51,6 +54,15 @@ impl fmt::Debug for Who<'_> {
     }
 }
 
+/// The rate that a request counts on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pace<'r> {
+    pub(crate) scope: &'r str,
+    /// The subject, where no other key is given.
+    pub(crate) key: Option<RateKey<'r>>,
+    pub(crate) cost: u64,
+}
+
 /// What a request means to do with the quotas it names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
@@ -72,7 +84,22 @@ impl<'r> Request<'r> {
     }
 
     const fn of(who: Who<'r>) -> Self {
-        Self { who, features: Vec::new(), costs: &[], idempotency_key: None, purpose: Purpose::Charge }
+        Self { who, pace: None, features: Vec::new(), costs: &[], idempotency_key: None, purpose: Purpose::Charge }
+    }
+
+    /// It counts as one on a scope's rate, for its subject.
+    pub const fn rate(self, scope: &'r str) -> Self {
+        self.paced(Pace { scope, key: None, cost: 1 })
+    }
+
+    /// It counts as so many on a scope's rate, for any key: an address, say.
+    pub const fn rate_for(self, scope: &'r str, key: RateKey<'r>, cost: u64) -> Self {
+        self.paced(Pace { scope, key: Some(key), cost })
+    }
+
+    const fn paced(mut self, pace: Pace<'r>) -> Self {
+        self.pace = Some(pace);
+        self
     }
 
     /// The plan must have a feature.
@@ -107,6 +134,6 @@ impl<'r> Request<'r> {
 
     /// Whether costs are all it could ask for: then it must have some.
     pub(crate) fn asks_only_for_costs(&self) -> bool {
-        self.features.is_empty() && matches!(self.who, Who::Subject(_))
+        self.features.is_empty() && self.pace.is_none() && matches!(self.who, Who::Subject(_))
     }
 }

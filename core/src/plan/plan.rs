@@ -186,6 +186,8 @@ pub struct Plans {
     pub(super) zone_name: String,
     pub(crate) grace_days: u32,
     pub(super) when_lapsed: WhenLapsed,
+    /// Of scopes that a plan does not name itself.
+    pub(super) rates: BTreeMap<Arc<str>, Rate>,
     /// By rank.
     pub(super) plans: Vec<Arc<Plan>>,
 }
@@ -233,6 +235,30 @@ impl Plans {
     #[must_use]
     pub fn grace_days(&self, plan: &Plan) -> u32 {
         plan.grace_days.unwrap_or(self.grace_days)
+    }
+
+    /// The rate of a scope on a plan: the plan's own, or that of all plans. `None` where neither has one.
+    #[must_use]
+    pub fn rate<'p>(&'p self, plan: &'p Plan, scope: &str) -> Option<&'p Rate> {
+        plan.rates.get(scope).or_else(|| self.rates.get(scope))
+    }
+
+    /// The rate of a scope where no plan is known, as of an address: that of all plans, or the default
+    /// plan's.
+    #[must_use]
+    pub fn shared_rate(&self, scope: &str) -> Option<&Rate> {
+        self.rates.get(scope).or_else(|| self.default_plan.rates.get(scope))
+    }
+
+    /// The scope by the name that the plans share.
+    pub(crate) fn scope(&self, name: &str) -> Result<&Arc<str>, Error> {
+        let found = self.scopes().find(|scope| ***scope == *name);
+        found.ok_or_else(|| Error::unknown(Kind::Scope, name, self.scopes().collect::<BTreeSet<_>>()))
+    }
+
+    /// Every scope of every plan; some of them several times.
+    pub(crate) fn scopes(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.rates.keys().chain(self.plans.iter().flat_map(|plan| plan.rates.keys()))
     }
 
     /// The metric by the name that the plans share.
@@ -299,6 +325,7 @@ impl Plans {
             "zone": self.zone_name,
             "grace_days": self.grace_days,
             "when_lapsed": self.when_lapsed,
+            "rates": self.rates,
             "plans": plans,
         });
         file.to_string()

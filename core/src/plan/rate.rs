@@ -115,13 +115,20 @@ impl Serialize for RateLimit {
 pub struct Rate {
     /// How a window is counted.
     pub algorithm: Algorithm,
-    /// From one to [`WINDOWS_MAX`](Self::WINDOWS_MAX) limits, no two of them for one window.
+    /// Up to [`WINDOWS_MAX`](Self::WINDOWS_MAX) limits, no two of them for one window; none where the scope is
+    /// `"unlimited"`.
     pub limits: Vec<RateLimit>,
 }
 
 impl Rate {
     /// The most limits that one scope can have.
     pub const WINDOWS_MAX: usize = 4;
+
+    /// No limit: `"unlimited"`.
+    #[must_use]
+    pub const fn unlimited() -> Self {
+        Self { algorithm: Algorithm::Gcra, limits: Vec::new() }
+    }
 
     /// Limits that are decided together.
     ///
@@ -153,13 +160,19 @@ impl FromStr for Rate {
     type Err = InvalidLimit;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::new(Algorithm::default(), vec![text.parse()?])
+        match text {
+            "unlimited" => Ok(Self::unlimited()),
+            _ => Self::new(Algorithm::default(), vec![text.parse()?]),
+        }
     }
 }
 
 /// As a plans file says it: the list alone where the algorithm is the default.
 impl Serialize for Rate {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.limits.is_empty() {
+            return serializer.serialize_str("unlimited");
+        }
         if self.algorithm == Algorithm::default() {
             return self.limits.serialize(serializer);
         }

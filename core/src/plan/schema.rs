@@ -36,13 +36,14 @@ pub(super) fn read_plans(document: &Node) -> Result<Plans, Vec<Problem>> {
 }
 
 fn read_file(document: &Node, problems: &mut Problems) -> Option<Plans> {
-    let keys = ["default_plan", "zone", "grace_days", "when_lapsed", "plans"];
+    let keys = ["default_plan", "zone", "grace_days", "when_lapsed", "rates", "plans"];
     let mut file = Table::open(document, String::new(), &keys, problems)?;
 
     let zone = file.take("zone", problems, read_zone);
     let (zone_name, zone) = zone.unwrap_or_else(|| ("UTC".to_owned(), TimeZone::UTC));
     let grace_days = file.take("grace_days", problems, read_days).unwrap_or(0);
     let when_lapsed = file.take("when_lapsed", problems, read_when_lapsed).unwrap_or_default();
+    let rates = shared(file.take_names("rates", problems, |_, node, key, problems| read_rate(node, key, problems)));
     let named_default = file.take_required("default_plan", "the id of a plan", problems, read_text);
     let plans = file.take_required("plans", "a table of plans", problems, |node, key, problems| {
         named(node, key, problems, read_plan).filter(|plans| !plans.is_empty()).or_else(|| {
@@ -63,7 +64,11 @@ fn read_file(document: &Node, problems: &mut Problems) -> Option<Plans> {
         problems.note(line, "default_plan", message);
         return None;
     };
-    Some(Plans { default_plan, zone, zone_name, grace_days, when_lapsed, plans })
+    for plan in &plans {
+        check_multiplied_rates(&rates, plan, document, problems);
+        check_allow_degraded(plan, document, problems);
+    }
+    Some(Plans { default_plan, zone, zone_name, grace_days, when_lapsed, rates, plans })
 }
 
 fn read_plan(id: &str, node: &Node, path: &str, problems: &mut Problems) -> Option<Plan> {
@@ -86,7 +91,7 @@ fn read_plan(id: &str, node: &Node, path: &str, problems: &mut Problems) -> Opti
         "rate_multiplier",
     ];
     let mut table = Table::open(node, path.to_owned(), &keys, problems)?;
-    let plan = Plan {
+    Some(Plan {
         id: id.into(),
         name: table.take("name", problems, read_text).unwrap_or_else(|| id.to_owned()),
         names: table.take_names("names", problems, |_, node, key, problems| read_text(node, key, problems)),
@@ -115,17 +120,28 @@ fn read_plan(id: &str, node: &Node, path: &str, problems: &mut Problems) -> Opti
         ),
         rates: shared(table.take_names("rates", problems, |_, node, key, problems| read_rate(node, key, problems))),
         rate_multiplier: table.take("rate_multiplier", problems, read_multiplier).unwrap_or(1),
-    };
-    check_multiplied_rates(&plan, node, path, problems);
-    Some(plan)
+    })
 }
 
 /// A rate that its algorithm can keep may be too large for it once it is multiplied.
-fn check_multiplied_rates(plan: &Plan, node: &Node, path: &str, problems: &mut Problems) {
-    for (scope, rate) in &plan.rates {
+fn check_multiplied_rates(shared: &BTreeMap<Arc<str>, Rate>, plan: &Plan, document: &Node, problems: &mut Problems) {
+    for (scope, rate) in shared.iter().chain(&plan.rates) {
         if let Err(error) = rate.check_times(plan.rate_multiplier) {
-            let (line, _) = line_of(node, &["rate_multiplier"]);
-            problems.note(line, &join(path, "rate_multiplier"), format!("{error}, in the rate {scope:?}"));
+            let (line, _) = line_of(document, &["plans", &plan.id, "rate_multiplier"]);
+            let key = format!("plans.{}.rate_multiplier", plan.id);
+            problems.note(line, &key, format!("{error}, in the rate {scope:?}"));
+        }
+    }
+}
+
+/// What may be used without the store must be something that the plan has.
+fn check_allow_degraded(plan: &Plan, document: &Node, problems: &mut Problems) {
+    for metric in plan.allow_degraded.keys() {
+        if !plan.quotas.contains_key(metric) && !plan.member_quotas.contains_key(metric) {
+            let (line, _) = line_of(document, &["plans", &plan.id, "allow_degraded", metric]);
+            let known: Vec<&str> = plan.quotas.keys().chain(plan.member_quotas.keys()).map(|name| &**name).collect();
+            let message = format!("found {metric:?}, expected a metric of the plan's quotas: {}", known.join(", "));
+            problems.note(line, &format!("plans.{}.allow_degraded.{metric}", plan.id), message);
         }
     }
 }
@@ -254,6 +270,7 @@ fn read_quotas(node: &Node, key: &str, problems: &mut Problems) -> Option<Vec<Qu
 /// A limit, a list of them, or a table that names an algorithm too.
 fn read_rate(node: &Node, key: &str, problems: &mut Problems) -> Option<Rate> {
     let (limits, algorithm) = match &node.value {
+        Value::Text(text) if text == "unlimited" => return Some(Rate::unlimited()),
         Value::Table(_) => {
             let mut table = Table::open(node, key.to_owned(), &["limits", "algorithm"], problems)?;
             let limits = table.take_required("limits", "a rate such as \"10/minute\"", problems, read_limits)?;

@@ -1,0 +1,118 @@
+//! Scopes: the rates of a plan, decided for whoever asks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::admission::Admission;
+use crate::caller::Caller;
+use crate::decision::{Denial, Reason};
+use crate::error::Error;
+use crate::plan::{Plan, Rate, UNITS_MAX};
+use crate::rate::{RateDecision, RateKey, RateState};
+use crate::request::{Pace, Purpose};
+use crate::store::Wait;
+
+/// How one window of a scope's rate stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct ScopeState {
+    /// What the rate limits.
+    pub scope: Arc<str>,
+    /// How the window stands.
+    #[serde(flatten)]
+    pub window: RateState,
+}
+
+impl Admission {
+    /// The stage of a request that a rate decides: how its windows stand, and the denial, if it is one.
+    ///
+    /// It takes what it allows although the quota may deny later: a rate limits attempts.
+    pub(crate) fn pace(
+        &self,
+        caller: &Caller,
+        pace: Pace<'_>,
+        purpose: Purpose,
+    ) -> Result<(Vec<ScopeState>, Option<Denial>), Error> {
+        let scope = caller.plans.scope(pace.scope)?;
+        check_cost(pace.cost)?;
+        let plan = &caller.standing.plan;
+        let key = pace.key.unwrap_or_else(|| RateKey::from(&*caller.owners.subject));
+        let Some(rate) = caller.plans.rate(plan, scope) else {
+            let scope = Some(Arc::clone(scope));
+            return Ok((Vec::new(), Some(Denial { scope, limit: Some(0), ..Denial::because(Reason::NeverFits) })));
+        };
+        let now = self.clock.monotonic();
+        let decision = match purpose {
+            Purpose::Charge => self.rates.decide(scope, key, rate, plan.rate_multiplier, pace.cost, now),
+            Purpose::Look => self.rates.peek(scope, key, rate, plan.rate_multiplier, pace.cost, now),
+        };
+        let state = |window: &RateState| ScopeState { scope: Arc::clone(scope), window: *window };
+        let states = decision.windows().iter().map(state).collect();
+        let denial = (!decision.allowed).then(|| {
+            let faster = |plan: &&Arc<Plan>| {
+                let rate = caller.plans.rate(plan, scope);
+                let peek = |rate| self.rates.peek(scope, key, rate, plan.rate_multiplier, pace.cost, now).allowed;
+                rate.is_some_and(peek)
+            };
+            let upgrade_to = caller.upgrades().find(faster).map(|plan| Arc::clone(&plan.id));
+            Denial { upgrade_to, ..denied(scope, &decision, pace.cost) }
+        });
+        Ok((states, denial))
+    }
+
+    /// The limiter alone, for a key that need not be a subject.
+    pub(crate) async fn rate(
+        self: &Arc<Self>,
+        wait: Wait,
+        scope: &str,
+        key: RateKey<'_>,
+        cost: u64,
+    ) -> Result<RateDecision, Error> {
+        check_cost(cost)?;
+        let plans = self.plans(wait).await?;
+        let unlimited = Rate::unlimited();
+        let scope = plans.scope(scope)?;
+        // A scope that only dearer plans have limits no one who is not on them.
+        let rate = plans.shared_rate(scope).unwrap_or(&unlimited);
+        Ok(self.rates.decide(scope, key, rate, 1, cost, self.clock.monotonic()))
+    }
+
+    /// Gives a key its whole allowance back, in every scope.
+    pub(crate) async fn clear_rates(self: &Arc<Self>, wait: Wait, key: RateKey<'_>) -> Result<(), Error> {
+        let plans = self.plans(wait).await?;
+        let now = self.clock.monotonic();
+        for scope in plans.scopes() {
+            let rates = plans.iter().filter_map(|plan| plans.rate(plan, scope));
+            rates.for_each(|rate| self.rates.clear(scope, key, rate, now));
+        }
+        Ok(())
+    }
+}
+
+fn denied(scope: &Arc<str>, decision: &RateDecision, cost: u64) -> Denial {
+    let window = decision.denied_by().map(|state| state.limit);
+    let limit = window.map(|limit| if decision.never_fits { limit.burst } else { limit.units });
+    let retry_after = decision.retry_after.map(whole_ms);
+    Denial {
+        scope: Some(Arc::clone(scope)),
+        window_s: window.map(|limit| limit.window_s),
+        requested: Some(cost),
+        limit,
+        retry_after_ms: retry_after,
+        ..Denial::because(if decision.never_fits { Reason::NeverFits } else { Reason::RateLimited })
+    }
+}
+
+/// Rounded up: who waits that long must not be too early.
+fn whole_ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+}
+
+fn check_cost(cost: u64) -> Result<(), Error> {
+    match cost {
+        1..=UNITS_MAX => Ok(()),
+        _ => Err(Error::argument("cost", cost, format!("from 1 to {UNITS_MAX} units"))),
+    }
+}
