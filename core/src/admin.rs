@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use crate::admission::Admission;
-use crate::caller::{Caller, Forget, check_subject};
+use crate::caller::{Caller, Forget, Loosen, check_subject};
 use crate::decision::QuotaState;
 use crate::error::Error;
 use crate::event::{Event, EventName, EventQuery};
@@ -215,10 +215,13 @@ impl Admission {
             costs.iter().map(|cost| (cost.metric.to_string(), cost.amount.into())).collect();
         let event = Event {
             subject: Some(subject.into()),
+            account: caller.owners.account.clone(),
             plan: Some(Arc::clone(&caller.standing.plan.id)),
             detail: Some(json!({ "verb": verb, "units": units })),
             ..self.change(EventName::UsageAdjusted, call, actor)
         };
+        // Also where the outcome is unknown.
+        let _loosened = Loosen { admission: self, owners: caller.owners.clone() };
         let adjusted = self.store.adjust(call, &adjustments, once.as_ref(), &event).await?;
         if adjusted.outcome == crate::store::Outcome::Conflict {
             return Err(Error::Conflict { key: key.unwrap_or_default().to_owned() });
@@ -255,7 +258,10 @@ impl Admission {
                 ..self.change(EventName::UsageAdjusted, call, &None)
             };
             match self.store.adjust(call, &debt.adjustments, Some(&once), &event).await {
-                Ok(_) => self.debts.paid(subject, debt.id),
+                Ok(_) => {
+                    self.debts.paid(subject, debt.id);
+                    debt.adjustments.iter().for_each(|adjustment| self.records.loosen(&adjustment.key.subject));
+                }
                 Err(_) => return,
             }
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::caller::Caller;
+use crate::caller::{Caller, Charging};
 use crate::clock::{Clock, Ratchet};
 use crate::debt::Debts;
 use crate::decision::{Decision, Denial, QuotaState, Reason, Usage};
@@ -26,6 +26,7 @@ use crate::store::{
 };
 use crate::token::{Authenticated, Identity, Tokens};
 use crate::usage::demand::{self, Cost, Touched, costs_of, keys_of, some_costs_of, states_of};
+use crate::usage::denial_cache::Basis;
 use crate::usage::hold::{Fingerprint, HoldId};
 use crate::usage::period::Period;
 
@@ -68,6 +69,17 @@ pub(crate) struct Holding {
     pub(crate) key: Option<Arc<str>>,
 }
 
+impl Step<'_> {
+    /// Whether it is a new step each time, so that a denial of one is a denial of all.
+    fn is_anonymous(self) -> bool {
+        match self {
+            Self::Charge(once) => once.is_none(),
+            Self::Hold(holding) => holding.key.is_none(),
+            Self::Look => true,
+        }
+    }
+}
+
 impl Admission {
     /// The whole flow for one request.
     pub(crate) async fn admit(self: &Arc<Self>, wait: Wait, request: &Request<'_>) -> Result<Decision, Error> {
@@ -105,7 +117,7 @@ impl Admission {
     }
 
     /// Rate, features and quota, for a caller who is known.
-    async fn decide(&self, caller: Caller, modes: &Modes, request: &Request<'_>) -> Result<Decision, Error> {
+    async fn decide(&self, caller: Caller, modes: &Arc<Modes>, request: &Request<'_>) -> Result<Decision, Error> {
         // Everything is checked before anything is decided, so that a mistake never charges.
         let costs = match request.asks_only_for_costs() {
             true => some_costs_of(&caller.plans, request.costs)?,
@@ -156,7 +168,7 @@ impl Admission {
     pub(crate) async fn weigh(
         &self,
         mut caller: Caller,
-        modes: &Modes,
+        modes: &Arc<Modes>,
         step: Step<'_>,
         mut costs: Vec<Cost>,
     ) -> Result<Decision, Error> {
@@ -176,9 +188,25 @@ impl Admission {
     }
 
     /// Charges the costs, or only looks, leaving out what is in shadow and does not fit.
-    async fn charge(&self, caller: &Caller, modes: &Modes, step: Step<'_>, costs: &[Cost]) -> Result<Decision, Error> {
+    async fn charge(
+        &self,
+        caller: &Caller,
+        modes: &Arc<Modes>,
+        step: Step<'_>,
+        costs: &[Cost],
+    ) -> Result<Decision, Error> {
         if let Some(denial) = caller.refusal().filter(|_| !costs.is_empty()) {
             return Ok(self.denied(caller, Vec::new(), denial, costs).await);
+        }
+        let basis = step.is_anonymous().then(|| Basis {
+            costs: costs.to_vec(),
+            plan: Arc::clone(&caller.standing.plan),
+            modes: Arc::clone(modes),
+            epochs: caller.epochs(),
+        });
+        let known = |basis| caller.record.denials.get(basis, caller.call.now, self.clock.monotonic());
+        if let Some(denied) = basis.as_ref().and_then(known) {
+            return Ok(denied);
         }
         let mut asked: Vec<Cost> = costs.to_vec();
         let mut would_deny = None;
@@ -204,7 +232,11 @@ impl Admission {
             let in_shadow = |quota: &Touched| modes.of(&quota.metric) == Enforcement::Shadow;
             let enforced = demand::full(&touched, &states).filter(|(quota, _)| !in_shadow(quota));
             if let Some(denial) = demand::tightest(enforced) {
-                return Ok(self.denied(caller, states, denial, &asked).await);
+                let denied = self.denied(caller, states, denial, &asked).await;
+                if let Some(basis) = basis {
+                    caller.record.denials.put(basis, &denied, self.clock.monotonic());
+                }
+                return Ok(denied);
             }
             let Some(denial) = demand::tightest(demand::full(&touched, &states)) else {
                 return Err(store_lied("it refused charges that fit within their limits"));
@@ -223,6 +255,8 @@ impl Admission {
             return Ok(Charged { outcome: Outcome::Granted, balances: Vec::new(), crossed: Vec::new() });
         }
         self.collect_debt(caller.call, &caller.owners.subject).await;
+        // Noted afterwards, also where the caller goes away: what was read meanwhile is then not shown.
+        let _noted = (step != Step::Look).then(|| Charging(caller));
         let (charged, key) = match step {
             Step::Look => (self.look(caller.call, &charges).await?, None),
             Step::Charge(once) => (self.store.charge(caller.call, &charges, once).await?, once.map(|once| &once.key)),
@@ -284,6 +318,10 @@ impl Admission {
     pub(crate) async fn usage(self: &Arc<Self>, wait: Wait, subject: &str) -> Result<Usage, Error> {
         self.keep_up(wait).await;
         let caller = self.caller(self.call(wait), subject).await?;
+        let reading = caller.reading();
+        if let Some(usage) = caller.record.usage.get(&reading, caller.call.now, self.clock.monotonic()) {
+            return Ok(usage);
+        }
         let standing = &caller.standing;
         let plan = &standing.plan;
         let mut metrics: Vec<&Arc<str>> = plan.quotas.keys().collect();
@@ -294,7 +332,7 @@ impl Admission {
             metrics.into_iter().map(|metric| Cost { metric: Arc::clone(metric), amount: 1 }).collect();
         let touched = caller.touched(&every);
         let balances = self.store.balances(caller.call, &keys_of(&touched)).await?;
-        Ok(Usage {
+        let usage = Usage {
             subject: Arc::clone(&caller.owners.subject),
             account: caller.owners.account.clone(),
             plan: Arc::clone(&plan.id),
@@ -305,7 +343,9 @@ impl Admission {
             trial_ends_at: standing.trial_ends_at,
             expires_at: standing.expires_at,
             quotas: states_of(&touched, &balances),
-        })
+        };
+        caller.record.usage.put(reading, &usage, self.clock.monotonic());
+        Ok(usage)
     }
 
     /// The value of a feature in the subject's plan; `None` where the plan does not name it.

@@ -14,6 +14,7 @@ use crate::store::{Call, CounterKey};
 use crate::subscription::{SUBJECT_BYTES_MAX, Subscription};
 use crate::usage::demand::{Cost, Owners, Touched};
 use crate::usage::period::{Period, Window};
+use crate::usage::usage_cache::Reading;
 
 /// A caller whose subject, subscription and plan are known.
 #[derive(Debug)]
@@ -22,8 +23,8 @@ pub(crate) struct Caller {
     pub(crate) plans: Arc<Plans>,
     pub(crate) standing: Arc<Standing>,
     pub(crate) owners: Owners,
-    #[expect(dead_code, reason = "cached denials will hang on them")]
-    pub(crate) records: Vec<Arc<Record>>,
+    pub(crate) record: Arc<Record>,
+    pub(crate) account: Option<Arc<Record>>,
 }
 
 /// Forgets what is known of a subject when it goes out of scope.
@@ -36,7 +37,34 @@ impl Drop for Forget<'_> {
     fn drop(&mut self) {
         // First the count, so that a read under way is either not kept or cleared here.
         self.admission.changes.note();
-        self.admission.records.of(self.subject).clear();
+        self.admission.records.clear(self.subject);
+    }
+}
+
+/// Notes that a caller was charged, or may have been, when it goes out of scope.
+pub(crate) struct Charging<'c>(pub(crate) &'c Caller);
+
+impl Drop for Charging<'_> {
+    fn drop(&mut self) {
+        self.0.record.charged();
+        if let Some(account) = &self.0.account {
+            account.charged();
+        }
+    }
+}
+
+/// Lets no cached denial of these owners hold any longer when it goes out of scope.
+pub(crate) struct Loosen<'a> {
+    pub(crate) admission: &'a Admission,
+    pub(crate) owners: Owners,
+}
+
+impl Drop for Loosen<'_> {
+    fn drop(&mut self) {
+        self.admission.records.loosen(&self.owners.subject);
+        if let Some(account) = &self.owners.account {
+            self.admission.records.loosen(account);
+        }
     }
 }
 
@@ -62,13 +90,13 @@ impl Admission {
         let plans = Arc::clone(plans);
         let Some(membership) = &own.membership else {
             let owners = Owners { subject, account: None };
-            return Ok(Caller { call, plans, standing: own, owners, records: vec![record] });
+            return Ok(Caller { call, plans, standing: own, owners, record, account: None });
         };
         let account = self.records.of(&membership.account);
         let standing = self.standing(call, &account, &plans).await?;
         let owners = Owners { subject, account: Some(Arc::clone(&account.subject)) };
         let standing = membership.within(standing);
-        Ok(Caller { call, plans, standing, owners, records: vec![record, account] })
+        Ok(Caller { call, plans, standing, owners, record, account: Some(account) })
     }
 
     async fn standing(&self, call: Call, record: &Record, plans: &Arc<Plans>) -> Result<Arc<Standing>, Error> {
@@ -127,6 +155,20 @@ impl Caller {
 
     pub(crate) fn window(&self, period: Period) -> Window {
         period.window(self.call.now, &self.standing.zone, self.standing.anchor)
+    }
+
+    /// As of which changes a denial of this caller holds.
+    pub(crate) fn epochs(&self) -> [u64; 2] {
+        self.each(Record::epoch)
+    }
+
+    /// As of which subscription, changes and charges usage is read.
+    pub(crate) fn reading(&self) -> Reading {
+        Reading { standing: Arc::clone(&self.standing), epochs: self.epochs(), charges: self.each(Record::charges) }
+    }
+
+    fn each(&self, number: fn(&Record) -> u64) -> [u64; 2] {
+        [number(&self.record), self.account.as_deref().map_or(0, number)]
     }
 
     /// The counter of a metric's period of now.

@@ -138,6 +138,9 @@ pub struct Event {
     /// To whom.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<Arc<str>>,
+    /// The account that it is a member of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<Arc<str>>,
     /// Who made the change, as the host has said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub actor: Option<Arc<str>>,
@@ -188,6 +191,7 @@ impl Event {
             name,
             at: Timestamp::from_millisecond(at.as_millisecond()).unwrap_or(at),
             subject: None,
+            account: None,
             actor: None,
             source: None,
             plan: None,

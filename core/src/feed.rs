@@ -146,8 +146,12 @@ impl Admission {
             EventName::SubscriptionChanged => {
                 if let Some(subject) = &event.subject {
                     self.changes.note();
-                    self.records.of(subject).clear();
+                    self.records.clear(subject);
                 }
+            }
+            EventName::UsageAdjusted => {
+                let owners = event.subject.iter().chain(&event.account);
+                owners.for_each(|owner| self.records.loosen(owner));
             }
             EventName::TokenForgotten => self.forget_locally(event),
             _ => {}

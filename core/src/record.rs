@@ -19,6 +19,8 @@ use crate::plan::Plans;
 use crate::standing::Standing;
 use crate::store::StoreError;
 use crate::subscription::Subscription;
+use crate::usage::denial_cache::DenialCache;
+use crate::usage::usage_cache::UsageCache;
 
 /// How many parts the records are split into, so that two subjects seldom wait for one lock.
 const SHARDS: usize = 64;
@@ -30,6 +32,17 @@ pub(crate) struct Records {
     each_max: usize,
     /// Keyed anew in each process, so that nobody can choose subjects that collide.
     hasher: RandomState,
+    epochs: Epochs,
+}
+
+/// Numbers that are never given twice.
+#[derive(Debug, Default)]
+struct Epochs(AtomicU64);
+
+impl Epochs {
+    fn next(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::AcqRel)
+    }
 }
 
 type Shard = Mutex<LruCache<Arc<str>, Arc<Record>>>;
@@ -37,12 +50,17 @@ type Shard = Mutex<LruCache<Arc<str>, Arc<Record>>>;
 impl Records {
     pub(crate) fn bounded(records_max: usize) -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::new(LruCache::unbounded())).collect();
-        Self { shards, each_max: records_max.div_ceil(SHARDS).max(1), hasher: RandomState::new() }
+        Self {
+            shards,
+            each_max: records_max.div_ceil(SHARDS).max(1),
+            hasher: RandomState::new(),
+            epochs: Epochs::default(),
+        }
     }
 
     /// The record of a subject, made now if there is none.
     pub(crate) fn of(&self, subject: &str) -> Arc<Record> {
-        let new = || Arc::new(Record::new(subject.into()));
+        let new = || Arc::new(Record::new(subject.into(), self.epochs.next()));
         let Some(shard) = self.shard(subject) else { return new() };
         let mut shard = shard.lock();
         if let Some(record) = shard.get(subject) {
@@ -54,6 +72,20 @@ impl Records {
             shard.pop_lru();
         }
         record
+    }
+
+    /// Notes that something has changed that a cached denial of the subject may have been due to.
+    pub(crate) fn loosen(&self, subject: &str) {
+        let record = self.shard(subject).and_then(|shard| shard.lock().peek(subject).cloned());
+        if let Some(record) = record {
+            record.epoch.store(self.epochs.next(), Ordering::Release);
+        }
+    }
+
+    /// Forgets the subscription of a subject, so that the next caller asks the store.
+    pub(crate) fn clear(&self, subject: &str) {
+        self.of(subject).clear();
+        self.loosen(subject);
     }
 
     /// Drops what is known of a subject.
@@ -85,6 +117,13 @@ pub(crate) struct Record {
     pub(crate) subject: Arc<str>,
     pub(crate) loading: Flight<Fetched, StoreError>,
     known: RwLock<Option<Known>>,
+    pub(crate) denials: DenialCache,
+    pub(crate) usage: UsageCache,
+    /// Changes whenever a denial may not hold any more.
+    epoch: AtomicU64,
+    /// How often this process has charged the subject, so that what it has read of its usage is not shown
+    /// after that.
+    charges: AtomicU64,
 }
 
 /// A subscription as the store has told it.
@@ -121,8 +160,31 @@ impl Changes {
 }
 
 impl Record {
-    fn new(subject: Arc<str>) -> Self {
-        Self { subject, loading: Flight::new(), known: RwLock::new(None) }
+    fn new(subject: Arc<str>, epoch: u64) -> Self {
+        Self {
+            subject,
+            loading: Flight::new(),
+            known: RwLock::new(None),
+            denials: DenialCache::default(),
+            usage: UsageCache::default(),
+            epoch: AtomicU64::new(epoch),
+            charges: AtomicU64::new(0),
+        }
+    }
+
+    /// As of which changes a denial holds.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// How often the subject was charged.
+    pub(crate) fn charges(&self) -> u64 {
+        self.charges.load(Ordering::Acquire)
+    }
+
+    /// Notes that the subject was charged, or may have been.
+    pub(crate) fn charged(&self) {
+        self.charges.fetch_add(1, Ordering::AcqRel);
     }
 
     /// The subject's standing under `plans`, if its subscription is known well enough.
@@ -173,8 +235,7 @@ impl Record {
         Ok(standing)
     }
 
-    /// Forgets the subscription, so that the next caller asks the store.
-    pub(crate) fn clear(&self) {
+    fn clear(&self) {
         self.loading.abandon();
         *self.known.write() = None;
     }

@@ -271,6 +271,8 @@ impl Admission {
             Settled::Expired(at) => return Err(Error::HoldExpired { id, at }),
             Settled::Unknown => return Err(Error::HoldUnknown { id }),
         };
+        // What was given back may let pass what was denied.
+        receipt.parts.iter().for_each(|part| self.records.loosen(&part.key.subject));
         Ok(Settlement { at: receipt.at, parts: receipt.parts, repeated })
     }
 

@@ -136,7 +136,7 @@ fn every_kind_of_bad_rate_is_refused() {
     let bad =
         |rate: &str, message: &str| refused(&format!("rates = {{ api = {rate} }}"), "plans.pro.rates.api", message);
     bad("'10/month'", "found \"10/month\", expected a rate such as");
-    bad("'unlimited'", "expected a rate");
+    bad("['unlimited', '10/minute']", "expected a rate");
     bad("'10/minute burst 0'", "found \"0\", expected a whole number from 1");
     bad("10", "found 10, expected a limit");
     bad("[]", "found a list of 0");

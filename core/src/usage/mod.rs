@@ -2,5 +2,7 @@
 
 pub(crate) mod counter;
 pub(crate) mod demand;
+pub(crate) mod denial_cache;
 pub(crate) mod hold;
 pub(crate) mod period;
+pub(crate) mod usage_cache;

@@ -49,6 +49,7 @@ pub(super) async fn a_step_that_changes_nothing_logs_nothing(case: &Case) -> Res
 
 pub(super) async fn events_read_back_equal_and_in_order(case: &Case) -> Result<(), Broken> {
     let full = Event {
+        account: Some("acme".into()),
         actor: Some("ops@example.com".into()),
         source: Some("one".into()),
         plan: Some("pro".into()),
