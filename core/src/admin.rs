@@ -33,6 +33,7 @@ impl Admission {
         match self.store.put_plans(call, plans, &event).await {
             Ok(version) => {
                 self.catalog.install(plans.clone(), version, call.now);
+                self.observer.tell(event);
                 Ok(version)
             }
             Err(error) => {
@@ -63,6 +64,7 @@ impl Admission {
         // Also where the outcome is unknown: what was known is no longer sure.
         let _forgotten = Forget { admission: self, subject };
         self.store.put_subscription(call, subject, &subscription, &event).await?;
+        self.observer.tell(event);
         Ok(())
     }
 
@@ -112,6 +114,7 @@ impl Admission {
             let event = self.subscribed(call, actor, subject, &to);
             let kept = self.store.swap_subscription(call, subject, found.as_ref(), &to, &event).await?;
             if kept.as_ref() == Some(&to) {
+                self.observer.tell(event);
                 return Ok(to);
             }
             found = kept;
@@ -226,6 +229,9 @@ impl Admission {
         if adjusted.outcome == crate::store::Outcome::Conflict {
             return Err(Error::Conflict { key: key.unwrap_or_default().to_owned() });
         }
+        if adjusted.outcome == crate::store::Outcome::Granted {
+            self.observer.tell(event);
+        }
         Ok(states_of(&touched, &adjusted.balances))
     }
 
@@ -287,8 +293,9 @@ impl Admission {
         };
         // At once here, and also where the store cannot keep it: a kill switch must work then.
         self.switchboard.switch(metric, mode);
-        self.store.record(call, &[event]).await?;
-        Ok(())
+        let kept = self.store.record(call, std::slice::from_ref(&event)).await;
+        self.observer.tell(event);
+        Ok(kept?)
     }
 
     fn change(&self, name: EventName, call: Call, actor: &Actor) -> Event {
@@ -327,6 +334,7 @@ impl Admission {
         // In the store first, lest it be found there again; here too where the store cannot answer.
         let forgotten = self.store.forget_identities(call, which, &event).await;
         self.forget_locally(&event);
+        self.observer.tell(event);
         Ok(forgotten?)
     }
 

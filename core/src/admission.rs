@@ -15,6 +15,7 @@ use crate::debt::Debts;
 use crate::decision::{Decision, Denial, QuotaState, Reason, Usage};
 use crate::error::Error;
 use crate::feed::Feed;
+use crate::observer::Observer;
 use crate::plan::catalog::Catalog;
 use crate::plan::{FeatureValue, Plan, Plans, UNITS_MAX, upgrade};
 use crate::policy::{Enforcement, Modes, Switchboard};
@@ -22,7 +23,7 @@ use crate::rate::RateTable;
 use crate::record::{Changes, Records};
 use crate::request::{Purpose, Request, Who};
 use crate::store::{
-    Balance, Call, Charge, Charged, CounterKey, Hold, Once, Outcome, Store, StoreError, Wait, charge_all,
+    Balance, Call, Charge, Charged, CounterKey, Crossing, Hold, Once, Outcome, Store, StoreError, Wait, charge_all,
 };
 use crate::token::{Authenticated, Identity, Tokens};
 use crate::usage::demand::{self, Cost, Touched, costs_of, keys_of, some_costs_of, states_of};
@@ -41,6 +42,7 @@ pub(crate) struct Admission {
     pub(crate) feed: Feed,
     pub(crate) switchboard: Switchboard,
     pub(crate) debts: Debts,
+    pub(crate) observer: Observer,
     pub(crate) tokens: Option<Arc<Tokens>>,
     pub(crate) rates: RateTable,
     pub(crate) subscription_ttl: Duration,
@@ -83,12 +85,20 @@ impl Step<'_> {
 impl Admission {
     /// The whole flow for one request.
     pub(crate) async fn admit(self: &Arc<Self>, wait: Wait, request: &Request<'_>) -> Result<Decision, Error> {
+        let begun = self.observer.begin();
         self.keep_up(wait).await;
+        let call = self.call(wait);
+        let decision = self.decide(call, request).await?;
+        self.observer.decided(request.verb(), &decision, call.now, begun);
+        Ok(decision)
+    }
+
+    /// From the request to the decision.
+    async fn decide(&self, call: Call, request: &Request<'_>) -> Result<Decision, Error> {
         let modes = self.switchboard.modes();
         if modes.everywhere() == Enforcement::Off {
             return Ok(Decision::allow());
         }
-        let call = self.call(wait);
         let identity: Arc<Identity>;
         let subject = match request.who {
             Who::Subject(subject) => subject,
@@ -103,7 +113,7 @@ impl Admission {
         };
         let decision = match self.caller(call, subject).await {
             Err(Error::Store(error)) => Decision::deny(Some(subject.into()), Denial::unanswered(&error)),
-            caller => self.decide(caller?, &modes, request).await?,
+            caller => self.decide_for(caller?, &modes, request).await?,
         };
         Ok(shadowed(decision, modes.everywhere()))
     }
@@ -117,7 +127,7 @@ impl Admission {
     }
 
     /// Rate, features and quota, for a caller who is known.
-    async fn decide(&self, caller: Caller, modes: &Arc<Modes>, request: &Request<'_>) -> Result<Decision, Error> {
+    async fn decide_for(&self, caller: Caller, modes: &Arc<Modes>, request: &Request<'_>) -> Result<Decision, Error> {
         // Everything is checked before anything is decided, so that a mistake never charges.
         let costs = match request.asks_only_for_costs() {
             true => some_costs_of(&caller.plans, request.costs)?,
@@ -227,7 +237,9 @@ impl Admission {
             };
             if charged.granted() {
                 let repeated = matches!(charged.outcome, Outcome::Repeated(_));
-                return Ok(Decision { would_deny, repeated, ..caller.allow(states) });
+                let crossed = crossed_of(&touched, charged.crossed);
+                let asked_store = !charged.balances.is_empty();
+                return Ok(Decision { would_deny, repeated, crossed, asked_store, ..caller.allow(states) });
             }
             let in_shadow = |quota: &Touched| modes.of(&quota.metric) == Enforcement::Shadow;
             let enforced = demand::full(&touched, &states).filter(|(quota, _)| !in_shadow(quota));
@@ -311,7 +323,7 @@ impl Admission {
         };
         let would_allow = |plan: &&Arc<Plan>| upgrade::allows(plan, costs, &caller.owners, held);
         let upgrade_to = caller.upgrades().find(would_allow).map(|plan| Arc::clone(&plan.id));
-        caller.deny(states, Denial { upgrade_to, ..denial })
+        Decision { asked_store: true, ..caller.deny(states, Denial { upgrade_to, ..denial }) }
     }
 
     /// Everything that a subject's account page shows.
@@ -383,6 +395,19 @@ impl Admission {
             kept_until,
         })
     }
+}
+
+/// The thresholds that charges have reached, by the place of their quotas, of which not all are charged.
+fn crossed_of(touched: &[Touched], mut crossed: Vec<Crossing>) -> Vec<Crossing> {
+    let counted = touched.iter().enumerate().filter(|(_, quota)| quota.limit.period().is_some());
+    let places: Vec<usize> = match crossed.is_empty() {
+        true => Vec::new(),
+        false => counted.map(|(place, _)| place).collect(),
+    };
+    for crossing in &mut crossed {
+        crossing.index = places.get(crossing.index).copied().unwrap_or(usize::MAX);
+    }
+    crossed
 }
 
 /// What a request asked for, whatever the order in which it named it.

@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::decision::{Decision, QuotaState, Usage};
 use crate::error::Error;
 use crate::event::{Event, EventQuery};
+use crate::observer::LoggedEvents;
 use crate::plan::{CatalogStatus, FeatureValue, Plan, Plans};
 use crate::policy::Enforcement;
 use crate::quota;
@@ -368,6 +369,19 @@ impl Quota {
         block_on(self.inner.admission.forget_subject(Wait::Block, &self.inner.actor, subject))
     }
 
+    /// How many events were dropped. See [`crate::Quota::events_dropped`].
+    #[must_use]
+    pub fn events_dropped(&self) -> u64 {
+        self.inner.events_dropped()
+    }
+
+    /// Everything that there is to measure. See [`crate::Quota::metrics`].
+    #[cfg(feature = "metrics")]
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        self.inner.metrics()
+    }
+
     /// How the cache of tokens has done. See [`crate::Quota::token_stats`].
     #[must_use]
     pub fn token_stats(&self) -> Option<TokenCacheStats> {
@@ -522,6 +536,16 @@ impl Builder {
     /// How many windows of rates are kept. See [`crate::Builder::rates_max`].
     pub fn rates_max(self, count: usize) -> Self {
         Self { inner: self.inner.rates_max(count) }
+    }
+
+    /// Called with every event. See [`crate::Builder::on_event`].
+    pub fn on_event(self, callback: impl Fn(&Event) + Send + 'static) -> Self {
+        Self { inner: self.inner.on_event(callback) }
+    }
+
+    /// Which events are written to the store's log. See [`crate::Builder::log_events`].
+    pub fn log_events(self, logged: LoggedEvents) -> Self {
+        Self { inner: self.inner.log_events(logged) }
     }
 
     /// Opens the store that a URL names, and the engine on it. See [`crate::Builder::open`].

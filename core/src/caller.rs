@@ -132,6 +132,7 @@ impl Admission {
         let forgotten = Forget { admission: self, subject };
         self.store.swap_subscription(caller.call, subject, None, &trial, &event).await?;
         drop(forgotten);
+        self.observer.tell(event);
         self.caller_under(caller.call, &caller.plans, &caller.owners.subject).await
     }
 }

@@ -75,6 +75,12 @@ impl Debts {
         self.count.load(Ordering::Acquire) == 0
     }
 
+    /// How many subjects owe something.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn len(&self) -> usize {
+        self.count.load(Ordering::Acquire)
+    }
+
     /// Everybody who owes something.
     pub(crate) fn debtors(&self) -> Vec<Arc<str>> {
         self.debtors.lock().keys().cloned().collect()

@@ -10,7 +10,7 @@ use crate::plan::{FeatureValue, Limit, UNITS_MAX};
 use crate::scope::ScopeState;
 use crate::store::StoreError;
 use crate::subscription::Status;
-use crate::usage::counter::{Balance, THRESHOLDS};
+use crate::usage::counter::{Balance, Crossing, THRESHOLDS};
 use crate::usage::demand::Touched;
 use crate::usage::period::Period;
 
@@ -66,6 +66,12 @@ pub struct Decision {
     pub degraded: bool,
     /// Whether this is the answer to an earlier request with the same idempotency key, given again.
     pub repeated: bool,
+    /// The thresholds that this decision has reached, by their place in `quotas`.
+    #[serde(skip)]
+    pub(crate) crossed: Vec<Crossing>,
+    /// Whether the store was asked for counters.
+    #[serde(skip)]
+    pub(crate) asked_store: bool,
 }
 
 impl Decision {
@@ -82,6 +88,8 @@ impl Decision {
             would_deny: None,
             degraded: false,
             repeated: false,
+            crossed: Vec::new(),
+            asked_store: false,
         }
     }
 

@@ -30,6 +30,10 @@ pub enum EventName {
     FeatureBlocked,
     /// A request was denied because the plan has less of a feature.
     FeatureValueBlocked,
+    /// A request was denied because the subscription has lapsed or is paused.
+    SubscriptionInactive,
+    /// A request was denied because its token stands for nobody.
+    Unauthenticated,
     /// The store could not answer.
     QuotaCheckError,
     /// Units were granted although the store could not answer.
@@ -51,7 +55,7 @@ pub enum EventName {
 }
 
 impl EventName {
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 18] = [
         Self::QuotaCheckSuccess,
         Self::QuotaExhausted,
         Self::QuotaThresholdReached,
@@ -59,6 +63,8 @@ impl EventName {
         Self::TrialExpired,
         Self::FeatureBlocked,
         Self::FeatureValueBlocked,
+        Self::SubscriptionInactive,
+        Self::Unauthenticated,
         Self::QuotaCheckError,
         Self::DegradedGrant,
         Self::PlanChanged,
@@ -81,6 +87,8 @@ impl EventName {
             Self::TrialExpired => "trial_expired",
             Self::FeatureBlocked => "feature_blocked",
             Self::FeatureValueBlocked => "feature_value_blocked",
+            Self::SubscriptionInactive => "subscription_inactive",
+            Self::Unauthenticated => "unauthenticated",
             Self::QuotaCheckError => "quota_check_error",
             Self::DegradedGrant => "degraded_grant",
             Self::PlanChanged => "plan_changed",

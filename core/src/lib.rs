@@ -29,6 +29,9 @@ mod error;
 mod event;
 mod feed;
 mod flight;
+#[cfg(feature = "metrics")]
+mod metrics;
+mod observer;
 mod plan;
 mod policy;
 mod quota;
@@ -50,6 +53,7 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use decision::{Decision, Denial, QuotaState, Reason, Usage};
 pub use error::{Error, Kind, Retry};
 pub use event::{Event, EventName, EventQuery};
+pub use observer::LoggedEvents;
 pub use plan::{
     CatalogStatus, FeatureValue, InvalidLimit, Limit, Plan, Plans, PlansError, PlansOrigin, Price, Problem, QuotaLimit,
     Rate, RateLimit, UNITS_MAX, WhenLapsed,

@@ -9,10 +9,11 @@ use crate::admission::Admission;
 use crate::clock::{Clock, Ratchet, SystemClock};
 use crate::debt::Debts;
 use crate::decision::{Decision, QuotaState, Usage};
-use crate::error::Error;
+use crate::error::{Error, Retry};
 use crate::event::{Event, EventQuery};
 use crate::feed::Feed;
 use crate::flight::unblocked;
+use crate::observer::{Listeners, LoggedEvents, Observer};
 use crate::plan::catalog::{Catalog, PlansFile};
 use crate::plan::{CatalogStatus, FeatureValue, Plan, Plans};
 use crate::policy::{Enforcement, Switchboard};
@@ -20,7 +21,7 @@ use crate::rate::{RateDecision, RateKey, RateTable};
 use crate::record::{Changes, Records};
 use crate::request::Request;
 use crate::reservation::{Reservation, Settlement};
-use crate::store::{self, Census, Store, Subscriber, SubscriberQuery, Wait};
+use crate::store::{self, Census, Store, StoreError, Subscriber, SubscriberQuery, Wait};
 use crate::subscription::{Overrides, Subscription};
 use crate::token::{
     Authenticated, CALLS_MAX, Pepper, SecondLevel, TokenCacheOptions, TokenCacheStats, Tokens, Verifier,
@@ -441,6 +442,22 @@ impl Quota {
         self.admission.forget_subject(Wait::Yield, &self.actor, subject).await
     }
 
+    /// How many events were dropped because the callback or the log could not keep up.
+    #[must_use]
+    pub fn events_dropped(&self) -> u64 {
+        self.admission.observer.dropped()
+    }
+
+    /// Everything that there is to measure, as [OpenMetrics text] for Prometheus: decisions by verb, outcome,
+    /// reason and plan; how long they took; caches, evictions and failures.
+    ///
+    /// [OpenMetrics text]: https://prometheus.io/docs/specs/om/open_metrics_spec/
+    #[cfg(feature = "metrics")]
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        self.admission.metrics_text()
+    }
+
     /// How the cache of tokens has done; `None` for an engine without a verifier.
     #[must_use]
     pub fn token_stats(&self) -> Option<TokenCacheStats> {
@@ -466,6 +483,7 @@ pub struct Builder {
     verifications_max: usize,
     tokens_in_store: bool,
     rates_max: usize,
+    listeners: Listeners,
 }
 
 impl Builder {
@@ -485,6 +503,7 @@ impl Builder {
             verifications_max: CALLS_MAX,
             tokens_in_store: false,
             rates_max: 100_000,
+            listeners: Listeners::default(),
         }
     }
 
@@ -587,6 +606,21 @@ impl Builder {
         self
     }
 
+    /// Called with every event, on a thread of its own: however slow it is, no request waits for it. Up to
+    /// 4,096 events wait; what comes beyond that is dropped and counted
+    /// ([`events_dropped`](Quota::events_dropped)).
+    pub fn on_event(mut self, callback: impl Fn(&Event) + Send + 'static) -> Self {
+        self.listeners.callback = Some(Box::new(callback));
+        self
+    }
+
+    /// Which events are written to the store's log, besides the changes, which always are. SQLite keeps them
+    /// for 90 days, memory the last 10,000.
+    pub fn log_events(mut self, logged: LoggedEvents) -> Self {
+        self.listeners.logged = logged;
+        self
+    }
+
     /// Opens the store that a URL names, such as `sqlite:quota.db` or `memory:`, and the engine on it.
     ///
     /// # Errors
@@ -616,7 +650,12 @@ impl Builder {
             let (cache, clock) = (self.token_cache.build(), Arc::clone(&self.clock));
             Tokens::new(verifier, cache, self.pepper, clock, self.verifications_max, second)
         });
+        let observer = Observer::start(self.listeners, &store).map_err(|error| StoreError::Failed {
+            detail: format!("no thread could be started for events: {error}"),
+            retry: Retry::Safe,
+        })?;
         let admission = Admission {
+            observer,
             store,
             clock: self.clock,
             ratchet: Ratchet::new(),

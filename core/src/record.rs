@@ -100,7 +100,7 @@ impl Records {
         self.shards.get(hash)
     }
 
-    fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().len()).sum()
     }
 }

@@ -132,6 +132,16 @@ impl<'r> Request<'r> {
         self
     }
 
+    /// Which verb it stands for, in metrics.
+    pub(crate) fn verb(&self) -> &'static str {
+        match self.purpose {
+            Purpose::Look => "check",
+            Purpose::Charge if self.asks_only_for_costs() => "consume",
+            Purpose::Charge if self.costs.is_empty() && self.pace.is_none() => "require",
+            Purpose::Charge => "admit",
+        }
+    }
+
     /// Whether costs are all it could ask for: then it must have some.
     pub(crate) fn asks_only_for_costs(&self) -> bool {
         self.features.is_empty() && self.pace.is_none() && matches!(self.who, Who::Subject(_))

@@ -9,6 +9,7 @@ use pollster::block_on;
 use crate::admission::{Admission, Holding, Step, check_key, fingerprint};
 use crate::decision::{Decision, Denial};
 use crate::error::Error;
+use crate::event::{Event, EventName};
 use crate::policy::Enforcement;
 use crate::store::{Call, Part, Settle, Settled, Wait};
 use crate::usage::demand::{Cost, costs_of, some_costs_of};
@@ -215,12 +216,28 @@ impl Admission {
         ttl: Duration,
         key: Option<&str>,
     ) -> Result<Result<Held, Decision>, Error> {
+        let begun = self.observer.begin();
         self.keep_up(wait).await;
+        let call = self.call(wait);
+        let reserved = self.set_aside(call, subject, costs, ttl, key).await?;
+        let decision = reserved.as_ref().map_or_else(|denied| denied, |held| &held.decision);
+        self.observer.decided("reserve", decision, call.now, begun);
+        Ok(reserved)
+    }
+
+    async fn set_aside(
+        self: &Arc<Self>,
+        call: Call,
+        subject: &str,
+        costs: &[(&str, u64)],
+        ttl: Duration,
+        key: Option<&str>,
+    ) -> Result<Result<Held, Decision>, Error> {
         if ttl < Duration::from_millis(1) || ttl > TTL_MAX {
             return Err(Error::argument("ttl", format!("{} ms", ttl.as_millis()), "from 1 millisecond to 7 days"));
         }
         key.map(check_key).transpose()?;
-        let (call, modes) = (self.call(wait), self.switchboard.modes());
+        let modes = self.switchboard.modes();
         let later = |after: Duration| call.now.checked_add(after).unwrap_or(Timestamp::MAX);
         let expires_at = later(ttl);
         let held = |id, decision, costs| Held { admission: Arc::clone(self), id, decision, costs, expires_at };
@@ -268,12 +285,34 @@ impl Admission {
         let (receipt, repeated) = match self.store.settle(call, &Settle { id, used }).await? {
             Settled::Now(receipt) => (receipt, false),
             Settled::Before(receipt) => (receipt, true),
-            Settled::Expired(at) => return Err(Error::HoldExpired { id, at }),
+            Settled::Expired(at) => {
+                let detail = Some(serde_json::json!({ "reservation": id.to_string() }));
+                self.observer.tell(Event { detail, ..Event::new(EventName::HoldExpired, call.now) });
+                return Err(Error::HoldExpired { id, at });
+            }
             Settled::Unknown => return Err(Error::HoldUnknown { id }),
         };
         // What was given back may let pass what was denied.
         receipt.parts.iter().for_each(|part| self.records.loosen(&part.key.subject));
+        if !repeated {
+            self.tell_thresholds(call, &receipt.parts);
+        }
         Ok(Settlement { at: receipt.at, parts: receipt.parts, repeated })
+    }
+
+    /// Tells of the thresholds that a commit has reached.
+    fn tell_thresholds(&self, call: Call, parts: &[Part]) {
+        for part in parts {
+            let Some(percent) = part.crossed else { continue };
+            self.observer.tell(Event {
+                subject: Some(Arc::clone(&part.key.subject)),
+                metric: Some(Arc::clone(&part.key.metric)),
+                period: Some(part.key.period),
+                used: Some(part.balance.used),
+                detail: Some(serde_json::json!({ "percent": percent })),
+                ..Event::new(EventName::QuotaThresholdReached, call.now)
+            });
+        }
     }
 
     /// Releases what nobody waits for.

@@ -68,7 +68,7 @@ impl DenialCache {
             basis,
             until: ends.min().unwrap_or(Timestamp::MAX),
             stale_from: if held { monotonic.saturating_add(WHILE_HELD) } else { Duration::MAX },
-            decision: decision.clone(),
+            decision: Decision { asked_store: false, ..decision.clone() },
         };
         let mut cached = self.0.lock();
         // What was decided under an earlier epoch is never asked for again.

@@ -1,0 +1,277 @@
+//! The observer: hands what happens to whoever listens, without making a request wait.
+//!
+//! `tracing` gets every event at once. A host's callback and the store's log get theirs from a thread of
+//! their own, behind a bounded queue: what does not fit into it is dropped and counted.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use pollster::block_on;
+
+use crate::decision::{Decision, Denial, Reason};
+use crate::event::{Event, EventName};
+use crate::store::{Call, Store, Wait};
+
+/// How many events may wait for a callback or the log.
+const QUEUE_MAX: usize = 4_096;
+
+/// How many events are written to the store's log at once.
+const WRITTEN_AT_ONCE: usize = 256;
+
+/// What a host does with an event. It may take its time, and it may panic: neither reaches a request.
+pub(crate) type Callback = Box<dyn Fn(&Event) + Send>;
+
+/// Which events are written to the store's log, besides the changes, which always are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LoggedEvents {
+    /// None.
+    #[default]
+    Changes,
+    /// All but successes: denials, thresholds, failures.
+    Incidents,
+    /// Every one. A success for each request is a row for each request.
+    All,
+}
+
+/// Who listens.
+#[derive(Default)]
+pub(crate) struct Listeners {
+    pub(crate) callback: Option<Callback>,
+    pub(crate) logged: LoggedEvents,
+}
+
+impl fmt::Debug for Listeners {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listeners").field("logged", &self.logged).finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Observer {
+    queue: Option<SyncSender<Event>>,
+    worker: Mutex<Option<JoinHandle<()>>>,
+    dropped: AtomicU64,
+    #[cfg(feature = "metrics")]
+    pub(crate) metrics: crate::metrics::Metrics,
+}
+
+impl Observer {
+    /// Starts to observe, on a thread of its own if anybody but `tracing` listens.
+    pub(crate) fn start(listeners: Listeners, store: &Arc<dyn Store>) -> std::io::Result<Self> {
+        let listened = listeners.callback.is_some() || listeners.logged != LoggedEvents::Changes;
+        let (queue, worker) = match listened {
+            false => (None, None),
+            true => {
+                let (queue, events) = sync_channel(QUEUE_MAX);
+                let store = Arc::clone(store);
+                let work = move || deliver(&events, &listeners, &*store);
+                let worker = std::thread::Builder::new().name("quotum-events".to_owned()).spawn(work)?;
+                (Some(queue), Some(worker))
+            }
+        };
+        Ok(Self {
+            queue,
+            worker: Mutex::new(worker),
+            dropped: AtomicU64::new(0),
+            #[cfg(feature = "metrics")]
+            metrics: crate::metrics::Metrics::new(),
+        })
+    }
+
+    /// When a decision began, if anybody wants to know how long it took.
+    pub(crate) fn begin(&self) -> Option<Instant> {
+        (cfg!(feature = "metrics") || self.is_heard(EventName::QuotaCheckSuccess)).then(Instant::now)
+    }
+
+    /// Tells what a decision means.
+    pub(crate) fn decided(&self, verb: &'static str, decision: &Decision, at: Timestamp, begun: Option<Instant>) {
+        let took = begun.map(|begun| begun.elapsed());
+        #[cfg(feature = "metrics")]
+        self.metrics.decided(verb, decision, took);
+        #[cfg(not(feature = "metrics"))]
+        let _ = verb;
+        let name = name_of(decision);
+        if self.is_heard(name) {
+            let duration_us = took.and_then(|took| u64::try_from(took.as_micros()).ok());
+            self.tell(Event { duration_us, ..event_of(name, decision, at) });
+        }
+        for crossed in &decision.crossed {
+            let state = decision.quotas.get(crossed.index);
+            self.tell(Event {
+                subject: decision.subject.clone(),
+                plan: decision.plan.clone(),
+                metric: state.map(|state| Arc::clone(&state.metric)),
+                period: state.and_then(|state| state.period),
+                used: state.map(|state| state.used),
+                limit: state.and_then(|state| state.limit.units()),
+                remaining: state.and_then(|state| state.remaining),
+                resets_at: state.and_then(|state| state.resets_at),
+                detail: Some(serde_json::json!({ "percent": crossed.percent })),
+                ..Event::new(EventName::QuotaThresholdReached, at)
+            });
+        }
+    }
+
+    /// Hands an event to whoever listens.
+    pub(crate) fn tell(&self, event: Event) {
+        trace(&event);
+        let Some(queue) = &self.queue else { return };
+        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = queue.try_send(event) {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How many events were dropped because the queue was full.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    fn is_heard(&self, name: EventName) -> bool {
+        self.queue.is_some() || is_traced(name)
+    }
+}
+
+impl Drop for Observer {
+    /// Waits until what was queued is delivered.
+    fn drop(&mut self) {
+        self.queue = None;
+        // The last handle may be dropped by the callback itself.
+        let worker = self.worker.lock().take();
+        if let Some(worker) = worker.filter(|worker| worker.thread().id() != std::thread::current().id()) {
+            let _panicked = worker.join();
+        }
+    }
+}
+
+/// Delivers events until the observer is gone.
+fn deliver(events: &Receiver<Event>, listeners: &Listeners, store: &dyn Store) {
+    let mut batch = Vec::with_capacity(WRITTEN_AT_ONCE);
+    while let Ok(event) = events.recv() {
+        batch.push(event);
+        batch.extend(events.try_iter().take(WRITTEN_AT_ONCE - 1));
+        if let Some(callback) = &listeners.callback {
+            for event in &batch {
+                let call = std::panic::AssertUnwindSafe(|| callback(event));
+                if std::panic::catch_unwind(call).is_err() {
+                    tracing::error!(target: "quotum", event = %event.name, "the event callback panicked");
+                }
+            }
+        }
+        // Changes are in the log already: they were made in one step with it.
+        batch.retain(|event| !event.name.is_change() && is_logged(listeners.logged, event.name));
+        if let Some(last) = batch.last() {
+            let call = Call::new(last.at, Wait::Block);
+            if let Err(error) = block_on(store.record(call, &batch)) {
+                tracing::warn!(target: "quotum", %error, lost = batch.len(), "events were not logged");
+            }
+        }
+        batch.clear();
+    }
+}
+
+fn is_logged(logged: LoggedEvents, name: EventName) -> bool {
+    match logged {
+        LoggedEvents::Changes => false,
+        LoggedEvents::Incidents => name != EventName::QuotaCheckSuccess,
+        LoggedEvents::All => true,
+    }
+}
+
+/// The event that a decision is.
+fn name_of(decision: &Decision) -> EventName {
+    if decision.degraded {
+        return EventName::DegradedGrant;
+    }
+    let denial = decision.denied.as_ref().or(decision.would_deny.as_ref());
+    denial.map_or(EventName::QuotaCheckSuccess, |denial| match denial.reason {
+        Reason::QuotaExhausted => EventName::QuotaExhausted,
+        Reason::NeverFits if denial.scope.is_some() => EventName::RateLimited,
+        Reason::NeverFits => EventName::QuotaExhausted,
+        Reason::RateLimited => EventName::RateLimited,
+        Reason::FeatureNotInPlan => EventName::FeatureBlocked,
+        Reason::FeatureValueExceeded => EventName::FeatureValueBlocked,
+        Reason::TrialExpired => EventName::TrialExpired,
+        Reason::SubscriptionInactive => EventName::SubscriptionInactive,
+        Reason::Unauthenticated => EventName::Unauthenticated,
+        Reason::StoreUnavailable => EventName::QuotaCheckError,
+    })
+}
+
+fn event_of(name: EventName, decision: &Decision, at: Timestamp) -> Event {
+    let denial: Option<&Denial> = decision.denied.as_deref().or(decision.would_deny.as_deref());
+    let tightest = decision.quotas.iter().min_by_key(|state| state.remaining.unwrap_or(u64::MAX));
+    let of = |denial: &Denial| denial.metric.clone().or(denial.scope.clone()).or(denial.feature.clone());
+    let fallback = match name {
+        EventName::DegradedGrant => Some("allow"),
+        EventName::QuotaCheckError => Some("deny"),
+        _ => None,
+    };
+    let detail = match (fallback, &decision.would_deny) {
+        (Some(fallback), _) => {
+            let cause = denial.and_then(|denial| denial.cause.as_deref());
+            Some(serde_json::json!({ "fallback_applied": fallback, "cause": cause }))
+        }
+        (None, Some(_)) => Some(serde_json::json!({ "enforcement": "shadow" })),
+        (None, None) => None,
+    };
+    Event {
+        subject: decision.subject.clone(),
+        plan: decision.plan.clone(),
+        reason: denial.map(|denial| denial.reason),
+        metric: denial.and_then(of).or_else(|| tightest.map(|state| Arc::clone(&state.metric))),
+        period: denial.map_or_else(|| tightest.and_then(|state| state.period), |denial| denial.period),
+        used: denial.map_or_else(|| tightest.map(|state| state.used), |denial| denial.used),
+        limit: denial.map_or_else(|| tightest.and_then(|state| state.limit.units()), |denial| denial.limit),
+        remaining: tightest.and_then(|state| state.remaining),
+        resets_at: denial.map_or_else(|| tightest.and_then(|state| state.resets_at), |denial| denial.resets_at),
+        upgrade_to: denial.and_then(|denial| denial.upgrade_to.clone()),
+        detail,
+        ..Event::new(name, at)
+    }
+}
+
+/// Successes are for whoever debugs; everything else is worth a line.
+macro_rules! by_level {
+    ($name:expr, $macro:ident $(, $($argument:tt)*)?) => {
+        match $name {
+            EventName::QuotaCheckSuccess => tracing::$macro!(target: "quotum::event", tracing::Level::DEBUG $(, $($argument)*)?),
+            EventName::QuotaCheckError | EventName::DegradedGrant => {
+                tracing::$macro!(target: "quotum::event", tracing::Level::WARN $(, $($argument)*)?)
+            }
+            _ => tracing::$macro!(target: "quotum::event", tracing::Level::INFO $(, $($argument)*)?),
+        }
+    };
+}
+
+fn is_traced(name: EventName) -> bool {
+    by_level!(name, enabled)
+}
+
+fn show(text: Option<&Arc<str>>) -> Option<tracing::field::DisplayValue<&str>> {
+    text.map(|text| tracing::field::display(&**text))
+}
+
+fn trace(event: &Event) {
+    by_level!(
+        event.name,
+        event,
+        event = %event.name,
+        subject = show(event.subject.as_ref()),
+        plan = show(event.plan.as_ref()),
+        metric = show(event.metric.as_ref()),
+        reason = event.reason.map(Reason::as_str),
+        used = event.used,
+        limit = event.limit,
+        remaining = event.remaining,
+        resets_at = event.resets_at.map(tracing::field::display),
+        upgrade_to = show(event.upgrade_to.as_ref()),
+        actor = show(event.actor.as_ref()),
+        duration_us = event.duration_us,
+    );
+}
