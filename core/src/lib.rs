@@ -11,6 +11,7 @@
 //! | when a quota starts afresh | [`Period`] |
 //! | from a token to a subject | [`token`], [`token::Verifier`] |
 //! | how fast a key may ask | [`rate`], [`rate::RateTable`] |
+//! | answering over HTTP | [`http`], [`http::Mapping`] |
 //! | where counters last | [`store`], [`store::Store`] |
 //! | turning the clock in a test | [`ManualClock`] |
 //!
@@ -32,6 +33,7 @@ mod flight;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod observer;
+pub mod http;
 mod plan;
 mod policy;
 mod quota;

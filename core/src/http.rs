@@ -1,0 +1,924 @@
+//! HTTP: what a decision tells a client in status, header fields and body.
+//!
+//! Plain values for whichever framework serves the request; it decides nothing and sends nothing. The
+//! fields are those of [`RateLimit`], revision 11, the body is a [problem document].
+//!
+//! [`RateLimit`]: https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/11/
+//! [problem document]: https://www.rfc-editor.org/rfc/rfc9457
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::decision::{Decision, Denial, QuotaState, Reason};
+use crate::error::Error;
+use crate::usage::period::Period;
+
+/// How decisions become answers: a status for each reason, and which header fields are sent.
+///
+/// | reason | status | [`Retry-After`](Answer::fields) |
+/// | --- | --- | --- |
+/// | `quota_exhausted` | 429 | when the period ends, if it does |
+/// | `rate_limited` | 429 | when the same request passes |
+/// | `never_fits` | 429 | |
+/// | `feature_not_in_plan`, `feature_value_exceeded` | 403 | |
+/// | `trial_expired`, `subscription_inactive` | 403 | |
+/// | `unauthenticated` | 401 | |
+/// | `store_unavailable` | 503 | after a few seconds |
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::sync::Arc;
+/// use quotum::http::Mapping;
+/// use quotum::{Clock, ManualClock, Plans, Reason, blocking::Quota};
+///
+/// let plans = Plans::from_toml(r#"
+///     default_plan = "free"
+///     [plans.free]
+///     quotas = { searches = "1/month" }
+/// "#)?;
+/// let clock = Arc::new(ManualClock::at("2026-01-31T23:59:30Z".parse()?));
+/// let quota = Quota::builder().plans(plans).clock(clock.clone()).open("memory:")?;
+/// let mapping = Mapping::new().status(Reason::QuotaExhausted, 402)?;
+///
+/// let first = mapping.answer(&quota.consume("user-42", &[("searches", 1)])?, clock.wall());
+/// assert_eq!(first.field("ratelimit-policy"), Some(r#""searches/month";q=1;qu="searches""#));
+/// assert_eq!(first.field("ratelimit"), Some(r#""searches/month";r=0;t=30"#));
+/// assert!(first.denied.is_none());
+///
+/// let second = mapping.answer(&quota.consume("user-42", &[("searches", 1)])?, clock.wall());
+/// assert_eq!(second.field("retry-after"), Some("30"));
+/// let denied = second.denied.ok_or("the second search is denied")?;
+/// assert_eq!((denied.status, denied.content_type), (402, "application/problem+json"));
+/// assert!(denied.body.contains(r#""violated-policies":["searches/month"],"reason":"quota_exhausted""#));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Mapping {
+    /// Statuses that are not the default ones.
+    statuses: BTreeMap<Reason, u16>,
+    fields: Fields,
+}
+
+impl Mapping {
+    /// The default statuses, and the standard fields.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Answers denials for `reason` with `status`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] for a status that tells no error: outside 400 to 599.
+    pub fn status(mut self, reason: Reason, status: u16) -> Result<Self, Error> {
+        if !(400..=599).contains(&status) {
+            let expected = format!("an HTTP status from 400 to 599 for {reason}");
+            return Err(Error::argument("status", status, expected));
+        }
+        self.statuses.insert(reason, status);
+        Ok(self)
+    }
+
+    /// Sends these families of header fields.
+    #[must_use]
+    pub fn fields(mut self, fields: Fields) -> Self {
+        self.fields = fields;
+        self
+    }
+
+    /// The status of a reason.
+    #[must_use]
+    pub fn status_of(&self, reason: Reason) -> u16 {
+        self.statuses.get(&reason).copied().unwrap_or(match reason {
+            Reason::QuotaExhausted | Reason::NeverFits | Reason::RateLimited => 429,
+            Reason::FeatureNotInPlan
+            | Reason::FeatureValueExceeded
+            | Reason::TrialExpired
+            | Reason::SubscriptionInactive => 403,
+            Reason::Unauthenticated => 401,
+            Reason::StoreUnavailable => 503,
+        })
+    }
+
+    /// What to tell the client about a decision that was made `now`.
+    ///
+    /// A decision in shadow and a degraded one are allowed, and answered so.
+    pub fn answer(&self, decision: &Decision, now: Timestamp) -> Answer {
+        let policies = policies(decision, now);
+        let mut fields = Vec::new();
+        if self.fields.standard() {
+            fields.extend(standard_fields(&policies, now));
+        }
+        if self.fields.legacy() {
+            fields.extend(legacy_fields(&policies));
+        }
+        let denied = decision.denied.as_deref().map(|denial| {
+            let status = self.status_of(denial.reason);
+            fields.extend(retry_after_s(denial, &policies, now).map(|wait_s| ("retry-after", wait_s.to_string())));
+            fields.extend(challenge(denial.reason, status).map(|challenge| ("www-authenticate", challenge.to_owned())));
+            Denied { status, content_type: "application/problem+json", body: body(denial, status, &policies) }
+        });
+        Answer { fields, denied }
+    }
+}
+
+/// Which families of header fields tell how the quotas stand. `Retry-After` and `WWW-Authenticate` belong to
+/// none of them: a denial always has them where they help.
+///
+/// ```
+/// use quotum::http::{Fields, Mapping};
+///
+/// let mapping = Mapping::new().fields("both".parse()?);
+/// assert_eq!(mapping, Mapping::new().fields(Fields::Both));
+/// # Ok::<(), quotum::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fields {
+    /// `RateLimit-Policy` and `RateLimit`, with every limited quota. The window `w` is left out where its
+    /// length depends on the calendar, and `t` where the period never ends. A quota of anything but
+    /// `requests` names its metric as the unit `qu`: it is not in the draft's registry of units, but without
+    /// it a client would have to take the units for requests.
+    #[default]
+    Standard,
+    /// `X-RateLimit-Limit`, `X-RateLimit-Remaining` and `X-RateLimit-Reset`, with one quota: that which
+    /// denied, or else the one with the fewest units left. The reset is the instant in seconds since 1970,
+    /// as most services send it.
+    Legacy,
+    /// Both of them.
+    Both,
+    /// Neither.
+    None,
+}
+
+impl Fields {
+    const ALL: [Self; 4] = [Self::Standard, Self::Legacy, Self::Both, Self::None];
+
+    /// The word used in configurations and other languages.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Standard => "standard",
+            Self::Legacy => "legacy",
+            Self::Both => "both",
+            Self::None => "none",
+        }
+    }
+
+    const fn standard(self) -> bool {
+        matches!(self, Self::Standard | Self::Both)
+    }
+
+    const fn legacy(self) -> bool {
+        matches!(self, Self::Legacy | Self::Both)
+    }
+}
+
+impl fmt::Display for Fields {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for Fields {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let known = || Self::ALL.map(Self::as_str).join(", ");
+        let found = Self::ALL.into_iter().find(|fields| fields.as_str() == text);
+        found.ok_or_else(|| Error::argument("fields", format!("{text:?}"), known()))
+    }
+}
+
+/// What to tell the client: header fields, and in place of what was asked for, where it is denied, a status
+/// and a body.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let plans = quotum::Plans::from_toml("default_plan = \"free\"\n[plans.free]\nfeatures = { excel = false }")?;
+/// # let quota = quotum::blocking::Quota::builder().plans(plans).open("memory:")?;
+/// # let mut response = Vec::new();
+/// let decision = quota.require("user-42", "excel")?;
+/// let answer = quotum::http::Mapping::new().answer(&decision, quotum::Timestamp::now());
+/// for (name, value) in answer.fields {
+///     response.push(format!("{name}: {value}"));
+/// }
+/// assert_eq!(answer.denied.map(|denied| denied.status), Some(403));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+#[must_use = "an answer that is not sent tells nobody"]
+pub struct Answer {
+    /// Header fields by name, in lower case, as HTTP/2 wants it. All of them printable ASCII.
+    pub fields: Vec<(&'static str, String)>,
+    /// The rest of the response, where the request is denied.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub denied: Option<Denied>,
+}
+
+impl Answer {
+    /// The value of a header field, by its name in lower case.
+    #[must_use]
+    pub fn field(&self, name: &str) -> Option<&str> {
+        self.fields.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// The response to a denied request, besides its header fields.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Denied {
+    /// The status code.
+    pub status: u16,
+    /// What the body is: `application/problem+json`.
+    pub content_type: &'static str,
+    /// A problem document in JSON: type, title, status, detail, and every field of the [`Denial`] that is there
+    /// but `cause`, which is the operator's alone.
+    pub body: String,
+}
+
+/// One limit, as clients are told of it.
+struct Policy {
+    name: String,
+    /// What is counted, where that is not requests.
+    unit: Option<String>,
+    limit: u64,
+    /// The exact length of the window, where it has one.
+    window_s: Option<u32>,
+    /// Units left; `None` where that is not known.
+    remaining: Option<u64>,
+    /// Until when there are no more units than that: of a quota the end of its period, of a rate that denied
+    /// the time at which the request passes.
+    until: Option<Timestamp>,
+    /// Whether the request was denied because of it.
+    violated: bool,
+}
+
+impl Policy {
+    /// `None` for what is not limited.
+    fn of_quota(state: &QuotaState, denial: Option<&Denial>) -> Option<Self> {
+        let (limit, remaining, period) = (state.limit.units()?, state.remaining?, state.period?);
+        // A denial names one period; its metric may lack room in others too.
+        let violated = denial
+            .is_some_and(|denial| denial.metric.as_ref() == Some(&state.metric) && denial.requested > Some(remaining));
+        // A plan may limit each member of an account besides the account, in the same period.
+        let whose = if state.shared { "/account" } else { "" };
+        Some(Self {
+            name: printable(&format!("{}/{period}{whose}", state.metric)),
+            unit: Some(&*state.metric).filter(|metric| *metric != "requests").map(printable),
+            limit,
+            window_s: exact_length_s(period),
+            remaining: Some(remaining),
+            until: state.resets_at,
+            violated,
+        })
+    }
+
+    /// The rate that denied, as far as the denial knows it.
+    fn of_denied_rate(denial: &Denial, now: Timestamp) -> Option<Self> {
+        let (scope, limit, window_s) = (denial.scope.as_deref()?, denial.limit?, denial.window_s?);
+        let limited = denial.reason == Reason::RateLimited;
+        Some(Self {
+            // In seconds, so that no quota can have the same name.
+            name: printable(&format!("{scope}/{window_s}s")),
+            unit: None,
+            limit,
+            window_s: Some(window_s),
+            // None for this request. What never fits leaves the window as it is, which is not known here.
+            remaining: limited.then_some(0),
+            until: denial.retry_after_ms.filter(|_| limited).map(|wait_ms| after_ms(now, wait_ms)),
+            violated: true,
+        })
+    }
+
+    /// The item of `RateLimit-Policy`; `None` where its number is too large to be said.
+    fn allocation(&self) -> Option<String> {
+        let limit = Some(self.limit).filter(|limit| *limit <= INTEGER_MAX)?;
+        let unit = self.unit.as_deref().map(|unit| format!(";qu={}", quoted(unit))).unwrap_or_default();
+        let window = self.window_s.map(|window_s| format!(";w={window_s}")).unwrap_or_default();
+        Some(format!("{};q={limit}{unit}{window}", quoted(&self.name)))
+    }
+
+    /// The item of `RateLimit`. A server may understate what is available, so a number too large is lowered.
+    fn availability(&self, now: Timestamp) -> Option<String> {
+        let remaining = self.remaining?.min(INTEGER_MAX);
+        let wait = self.until.map(|until| format!(";t={}", seconds_until(until, now))).unwrap_or_default();
+        Some(format!("{};r={remaining}{wait}", quoted(&self.name)))
+    }
+}
+
+/// Every limit that a decision knows of. What else has limits is added here.
+fn policies(decision: &Decision, now: Timestamp) -> Vec<Policy> {
+    let denial = decision.denied.as_deref();
+    let rate = denial.and_then(|denial| Policy::of_denied_rate(denial, now));
+    let quotas = decision.quotas.iter().filter_map(|state| Policy::of_quota(state, denial));
+    rate.into_iter().chain(quotas).collect()
+}
+
+/// How long each window of a period is, if all are alike. Local days, and what consists of them, are longer or
+/// shorter where clocks change, and a decision does not know the zone.
+const fn exact_length_s(period: Period) -> Option<u32> {
+    match period {
+        Period::Minute => Some(60),
+        Period::Hour => Some(3_600),
+        _ => None,
+    }
+}
+
+fn standard_fields(policies: &[Policy], now: Timestamp) -> impl Iterator<Item = (&'static str, String)> {
+    let allocations: Vec<String> = policies.iter().filter_map(Policy::allocation).collect();
+    let available: Vec<String> = policies.iter().filter_map(|policy| policy.availability(now)).collect();
+    let lists = [("ratelimit-policy", allocations), ("ratelimit", available)];
+    lists.into_iter().filter(|(_, items)| !items.is_empty()).map(|(name, items)| (name, items.join(", ")))
+}
+
+fn legacy_fields(policies: &[Policy]) -> impl Iterator<Item = (&'static str, String)> {
+    let tightest = tightest(policies);
+    let of = |value: fn(&Policy) -> Option<u64>| tightest.and_then(value).map(|number| number.to_string());
+    let fields = [
+        ("x-ratelimit-limit", of(|policy| Some(policy.limit))),
+        ("x-ratelimit-remaining", of(|policy| policy.remaining)),
+        ("x-ratelimit-reset", of(|policy| policy.until.map(|until| seconds_until(until, Timestamp::UNIX_EPOCH)))),
+    ];
+    fields.into_iter().filter_map(|(name, value)| Some((name, value?)))
+}
+
+/// The limit that says most: of those that denied, the one that does so longest, or else the one with the
+/// fewest units left.
+fn tightest(policies: &[Policy]) -> Option<&Policy> {
+    let violated = policies.iter().filter(|policy| policy.violated);
+    let longest = violated.max_by_key(|policy| policy.until.unwrap_or(Timestamp::MAX));
+    longest.or_else(|| policies.iter().min_by_key(|policy| policy.remaining.unwrap_or(u64::MAX)))
+}
+
+/// After how long asking again may help, in whole seconds; `None` where it does not.
+fn retry_after_s(denial: &Denial, policies: &[Policy], now: Timestamp) -> Option<u64> {
+    let wait_s = match denial.reason {
+        Reason::QuotaExhausted => seconds_until(denial.resets_at?, now),
+        Reason::RateLimited | Reason::StoreUnavailable => denial.retry_after_ms?.div_ceil(1_000),
+        Reason::NeverFits
+        | Reason::FeatureNotInPlan
+        | Reason::FeatureValueExceeded
+        | Reason::TrialExpired
+        | Reason::SubscriptionInactive
+        | Reason::Unauthenticated => return None,
+    };
+    // Never before the end of `t`, whatever both were computed from.
+    let until = policies.iter().filter(|policy| policy.violated).filter_map(|policy| policy.until).max();
+    Some(wait_s.max(until.map_or(0, |until| seconds_until(until, now))).max(1))
+}
+
+/// What a 401 must say of how to authenticate ([RFC 9110], 15.5.2). Only a token that was refused is called
+/// invalid ([RFC 6750], 3).
+///
+/// [RFC 6750]: https://www.rfc-editor.org/rfc/rfc6750#section-3
+/// [RFC 9110]: https://www.rfc-editor.org/rfc/rfc9110#section-15.5.2
+const fn challenge(reason: Reason, status: u16) -> Option<&'static str> {
+    match (status, reason) {
+        (401, Reason::Unauthenticated) => Some("Bearer error=\"invalid_token\""),
+        (401, _) => Some("Bearer"),
+        _ => None,
+    }
+}
+
+/// A problem document. What the denial says follows as extension members.
+#[derive(Serialize)]
+struct ProblemDocument<'p> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    title: Option<&'static str>,
+    status: u16,
+    detail: String,
+    #[serde(rename = "violated-policies", skip_serializing_if = "Option::is_none")]
+    violated_policies: Option<Vec<&'p str>>,
+    #[serde(flatten)]
+    denial: Denial,
+}
+
+fn body(denial: &Denial, status: u16, policies: &[Policy]) -> String {
+    let (kind, title, has_policies) = match denial.reason {
+        Reason::QuotaExhausted | Reason::NeverFits | Reason::RateLimited => {
+            ("https://iana.org/assignments/http-problem-types#quota-exceeded", Some("Quota Exceeded"), true)
+        }
+        Reason::StoreUnavailable => (
+            "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity",
+            Some("Temporary Reduced Capacity"),
+            true,
+        ),
+        Reason::FeatureNotInPlan
+        | Reason::FeatureValueExceeded
+        | Reason::TrialExpired
+        | Reason::SubscriptionInactive
+        | Reason::Unauthenticated => ("about:blank", phrase(status), false),
+    };
+    // What a store says may name its host, its file or its tables.
+    let detail = match denial.reason {
+        Reason::StoreUnavailable => "the quotas cannot be checked at the moment".to_owned(),
+        _ => denial.to_string(),
+    };
+    let violated = policies.iter().filter(|policy| policy.violated).map(|policy| policy.name.as_str());
+    let document = ProblemDocument {
+        kind,
+        title,
+        status,
+        detail,
+        violated_policies: has_policies.then(|| violated.collect()),
+        denial: Denial { cause: None, ..denial.clone() },
+    };
+    // Maps have text for keys and no number is a float: nothing here can fail to be written.
+    serde_json::to_string(&document).unwrap_or_else(|_| "{}".to_owned())
+}
+
+/// The title of a problem that has no type of its own: that of its status.
+const fn phrase(status: u16) -> Option<&'static str> {
+    match status {
+        400 => Some("Bad Request"),
+        401 => Some("Unauthorized"),
+        402 => Some("Payment Required"),
+        403 => Some("Forbidden"),
+        404 => Some("Not Found"),
+        409 => Some("Conflict"),
+        422 => Some("Unprocessable Content"),
+        423 => Some("Locked"),
+        429 => Some("Too Many Requests"),
+        451 => Some("Unavailable For Legal Reasons"),
+        500 => Some("Internal Server Error"),
+        503 => Some("Service Unavailable"),
+        _ => None,
+    }
+}
+
+/// The largest integer of a structured field: fifteen digits, where units have up to sixteen.
+const INTEGER_MAX: u64 = 999_999_999_999_999;
+
+/// A string of a structured field ([RFC 9651], 4.1.6), from printable text.
+///
+/// [RFC 9651]: https://www.rfc-editor.org/rfc/rfc9651#section-4.1.6
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+/// The text in printable ASCII, percent-encoded where it is not: names in plans are letters, digits and a few
+/// signs, and nothing but a name may end a header field.
+fn printable(text: &str) -> String {
+    let encode = |byte: u8| match byte {
+        b'%' => "%25".to_owned(),
+        b' '..=b'~' => char::from(byte).to_string(),
+        other => format!("%{other:02X}"),
+    };
+    text.bytes().map(encode).collect()
+}
+
+/// Whole seconds from `now` until `at`, rounded up, so that nobody comes too early; none if it has passed.
+fn seconds_until(at: Timestamp, now: Timestamp) -> u64 {
+    let wait = at.duration_since(now);
+    let whole_s = wait.as_secs().saturating_add(i64::from(wait.subsec_nanos() > 0));
+    u64::try_from(whole_s).unwrap_or(0)
+}
+
+fn after_ms(now: Timestamp, wait_ms: u64) -> Timestamp {
+    let wait = SignedDuration::from_millis(i64::try_from(wait_ms).unwrap_or(i64::MAX));
+    now.checked_add(wait).unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+    use sfv::{BareItem, List, ListEntry, Parser};
+
+    use super::*;
+    use crate::plan::{FeatureValue, Limit, UNITS_MAX};
+
+    const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
+    const REDUCED_CAPACITY: &str = "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity";
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn noon() -> Timestamp {
+        at("2026-01-31T12:00:00Z")
+    }
+
+    fn state(metric: &str, period: Period, limit: u64, used: u64, resets_at: Option<&str>) -> QuotaState {
+        QuotaState {
+            metric: metric.into(),
+            period: Some(period),
+            limit: Limit::Units(limit),
+            used,
+            held: 0,
+            bonus: 0,
+            overage: 0,
+            remaining: Some(limit.saturating_sub(used)),
+            resets_at: resets_at.map(at),
+            percent: None,
+            warning: false,
+            shared: false,
+        }
+    }
+
+    fn unlimited(metric: &str, period: Option<Period>) -> QuotaState {
+        let counted = state(metric, Period::Month, 1, 0, None);
+        QuotaState { period, limit: Limit::Unlimited, remaining: None, ..counted }
+    }
+
+    fn allowed(quotas: Vec<QuotaState>) -> Decision {
+        Decision { quotas, ..Decision::allow() }
+    }
+
+    fn denied(denial: Denial, quotas: Vec<QuotaState>) -> Decision {
+        Decision { quotas, ..Decision::deny(Some("user-42".into()), denial) }
+    }
+
+    fn exhausted(quotas: Vec<QuotaState>, requested: u64) -> Decision {
+        let denial = Denial::of_quota(quotas.last().unwrap(), requested);
+        denied(denial, quotas)
+    }
+
+    fn rate_limited(retry_after_ms: u64) -> Denial {
+        Denial {
+            scope: Some("api".into()),
+            limit: Some(10),
+            window_s: Some(60),
+            retry_after_ms: Some(retry_after_ms),
+            ..Denial::because(Reason::RateLimited)
+        }
+    }
+
+    fn answer(decision: &Decision) -> Answer {
+        Mapping::new().fields(Fields::Both).answer(decision, noon())
+    }
+
+    fn problem(answer: &Answer) -> Value {
+        serde_json::from_str(&answer.denied.as_ref().unwrap().body).unwrap()
+    }
+
+    /// The names and parameters of a list of strings, read by a parser that is not ours.
+    fn items(field: &str) -> Vec<(String, Vec<(String, String)>)> {
+        let entries = Parser::new(field).parse::<List>().unwrap_or_else(|error| panic!("{field}: {error}"));
+        let text = |value: BareItem| match value {
+            BareItem::String(text) => text.to_string(),
+            BareItem::Integer(number) => i64::from(number).to_string(),
+            other => panic!("{field}: {other:?}"),
+        };
+        let item = |entry| match entry {
+            ListEntry::Item(item) => {
+                assert!(matches!(item.bare_item, BareItem::String(_)), "{field}");
+                let params = item.params.into_iter().map(|(key, value)| (key.to_string(), text(value)));
+                (text(item.bare_item), params.collect())
+            }
+            ListEntry::InnerList(_) => panic!("{field}: a list within"),
+        };
+        entries.into_iter().map(item).collect()
+    }
+
+    fn params(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn every_reason_has_its_status_problem_and_fields() {
+        let month = || state("searches", Period::Month, 50, 50, Some("2026-02-01T00:00:00Z"));
+        let of_store = Denial { retry_after_ms: Some(5_000), ..Denial::because(Reason::StoreUnavailable) };
+        let because = |reason| denied(Denial::because(reason), Vec::new());
+        let never = || denied(Denial::of_quota(&month(), 51), vec![month()]);
+        let searches = json!(["searches/month"]);
+        let cases = [
+            (exhausted(vec![month()], 1), 429, QUOTA_EXCEEDED, "Quota Exceeded", searches.clone(), Some("43200")),
+            (never(), 429, QUOTA_EXCEEDED, "Quota Exceeded", searches, None),
+            (
+                denied(rate_limited(1_500), Vec::new()),
+                429,
+                QUOTA_EXCEEDED,
+                "Quota Exceeded",
+                json!(["api/60s"]),
+                Some("2"),
+            ),
+            (denied(of_store, Vec::new()), 503, REDUCED_CAPACITY, "Temporary Reduced Capacity", json!([]), Some("5")),
+            (because(Reason::FeatureNotInPlan), 403, "about:blank", "Forbidden", Value::Null, None),
+            (because(Reason::FeatureValueExceeded), 403, "about:blank", "Forbidden", Value::Null, None),
+            (because(Reason::TrialExpired), 403, "about:blank", "Forbidden", Value::Null, None),
+            (because(Reason::SubscriptionInactive), 403, "about:blank", "Forbidden", Value::Null, None),
+            (because(Reason::Unauthenticated), 401, "about:blank", "Unauthorized", Value::Null, None),
+        ];
+        for (decision, status, kind, title, violated, retry_after) in cases {
+            let denial = decision.denied.clone().unwrap();
+            let (answer, reason) = (answer(&decision), denial.reason);
+            let sent = answer.denied.as_ref().unwrap();
+            assert_eq!((sent.status, sent.content_type), (status, "application/problem+json"), "{reason}");
+            assert_eq!(answer.field("retry-after"), retry_after, "{reason}");
+            let challenge = (status == 401).then_some("Bearer error=\"invalid_token\"");
+            assert_eq!(answer.field("www-authenticate"), challenge, "{reason}");
+            let problem = problem(&answer);
+            assert_eq!(problem["type"], kind, "{reason}");
+            assert_eq!(problem["title"], title, "{reason}");
+            assert_eq!(problem["status"], status, "{reason}");
+            assert_eq!(problem["violated-policies"], violated, "{reason}");
+            assert_eq!(problem["reason"], reason.as_str());
+            if reason != Reason::StoreUnavailable {
+                assert_eq!(problem["detail"], denial.to_string());
+            }
+        }
+    }
+
+    #[test]
+    fn a_status_can_be_chosen_for_each_reason() {
+        let decision = exhausted(vec![state("searches", Period::Month, 1, 1, None)], 1);
+        for status in [400, 402, 403, 599] {
+            let mapping = Mapping::new().status(Reason::QuotaExhausted, status).unwrap();
+            let answer = mapping.answer(&decision, noon());
+            assert_eq!(answer.denied.as_ref().unwrap().status, status);
+            assert_eq!(problem(&answer)["status"], status);
+            assert_eq!(mapping.status_of(Reason::RateLimited), 429);
+        }
+    }
+
+    #[test]
+    fn a_status_that_tells_no_error_is_refused() {
+        for status in [0, 200, 302, 399, 600, u16::MAX] {
+            let error = Mapping::new().status(Reason::QuotaExhausted, status).unwrap_err().to_string();
+            let expected = format!(
+                "argument `status`: found {status}, expected an HTTP status from 400 to 599 for quota_exhausted"
+            );
+            assert_eq!(error, expected);
+        }
+    }
+
+    #[test]
+    fn what_is_allowed_has_fields_and_nothing_else() {
+        let quotas = vec![state("requests", Period::Hour, 100, 58, Some("2026-01-31T13:00:00Z"))];
+        let denial = || Some(Box::new(Denial::of_quota(&quotas[0], 50)));
+        let in_shadow = Decision { would_deny: denial(), ..allowed(quotas.clone()) };
+        let degraded = Decision { degraded: true, ..allowed(quotas.clone()) };
+        for decision in [allowed(quotas.clone()), in_shadow, degraded] {
+            let answer = answer(&decision);
+            assert_eq!(answer.denied, None);
+            let expected = [
+                ("ratelimit-policy", "\"requests/hour\";q=100;w=3600"),
+                ("ratelimit", "\"requests/hour\";r=42;t=3600"),
+                ("x-ratelimit-limit", "100"),
+                ("x-ratelimit-remaining", "42"),
+                ("x-ratelimit-reset", "1769864400"),
+            ];
+            let fields: Vec<_> = answer.fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
+            assert_eq!(fields, expected);
+        }
+    }
+
+    #[test]
+    fn only_the_families_asked_for_are_sent() {
+        let decision = exhausted(vec![state("searches", Period::Month, 1, 1, Some("2026-02-01T00:00:00Z"))], 1);
+        for (fields, standard, legacy) in [
+            (Fields::Standard, true, false),
+            (Fields::Legacy, false, true),
+            (Fields::Both, true, true),
+            (Fields::None, false, false),
+        ] {
+            assert_eq!(fields.to_string().parse(), Ok(fields));
+            let answer = Mapping::new().fields(fields).answer(&decision, noon());
+            assert_eq!(answer.field("ratelimit").is_some(), standard, "{fields}");
+            assert_eq!(answer.field("ratelimit-policy").is_some(), standard, "{fields}");
+            assert_eq!(answer.field("x-ratelimit-limit").is_some(), legacy, "{fields}");
+            assert_eq!(answer.field("retry-after"), Some("43200"), "{fields}");
+        }
+        let error = "ietf".parse::<Fields>().unwrap_err().to_string();
+        assert_eq!(error, "argument `fields`: found \"ietf\", expected standard, legacy, both, none");
+    }
+
+    #[test]
+    fn each_limit_is_one_policy_with_what_is_known_of_it() {
+        let shared = QuotaState { shared: true, ..state("messages", Period::Day, 90, 0, Some("2026-02-01T00:00:00Z")) };
+        let answer = answer(&allowed(vec![
+            state("messages", Period::Day, 5, 1, Some("2026-02-01T00:00:00Z")),
+            shared,
+            state("requests", Period::Minute, 60, 0, Some("2026-01-31T12:00:10Z")),
+            state("storage_mb", Period::Total, 500, 499, None),
+            unlimited("exports", Some(Period::Month)),
+            unlimited("exports", None),
+        ]));
+        let expected = [
+            ("messages/day".to_owned(), params(&[("q", "5"), ("qu", "messages")])),
+            ("messages/day/account".to_owned(), params(&[("q", "90"), ("qu", "messages")])),
+            ("requests/minute".to_owned(), params(&[("q", "60"), ("w", "60")])),
+            ("storage_mb/total".to_owned(), params(&[("q", "500"), ("qu", "storage_mb")])),
+        ];
+        assert_eq!(items(answer.field("ratelimit-policy").unwrap()), expected);
+        let expected = [
+            ("messages/day".to_owned(), params(&[("r", "4"), ("t", "43200")])),
+            ("messages/day/account".to_owned(), params(&[("r", "90"), ("t", "43200")])),
+            ("requests/minute".to_owned(), params(&[("r", "60"), ("t", "10")])),
+            ("storage_mb/total".to_owned(), params(&[("r", "1")])),
+        ];
+        assert_eq!(items(answer.field("ratelimit").unwrap()), expected);
+    }
+
+    #[test]
+    fn a_window_is_stated_only_where_all_windows_are_alike() {
+        for period in Period::ALL {
+            let exact = match period {
+                Period::Minute => Some(60),
+                Period::Hour => Some(3_600),
+                _ => None,
+            };
+            assert_eq!(exact_length_s(period), exact, "{period}");
+        }
+    }
+
+    #[test]
+    fn what_is_unlimited_has_no_fields() {
+        let decision = allowed(vec![unlimited("exports", None), unlimited("calls", Some(Period::Month))]);
+        assert_eq!(answer(&decision).fields, []);
+        assert_eq!(answer(&Decision::allow()).fields, []);
+    }
+
+    #[test]
+    fn waits_are_rounded_up_and_never_end_before_the_window() {
+        for (now, t, retry_after) in [
+            ("2026-01-31T23:59:59Z", "1", "1"),
+            ("2026-01-31T23:59:59.001Z", "1", "1"),
+            ("2026-01-31T23:59:58.999999999Z", "2", "2"),
+            ("2026-01-31T23:59:59.999999999Z", "1", "1"),
+            ("2026-02-01T00:00:00Z", "0", "1"),
+            ("2026-02-01T00:00:01.5Z", "0", "1"),
+        ] {
+            let decision = exhausted(vec![state("searches", Period::Month, 1, 1, Some("2026-02-01T00:00:00Z"))], 1);
+            let answer = Mapping::new().answer(&decision, at(now));
+            let expected = format!("\"searches/month\";r=0;t={t}");
+            assert_eq!(answer.field("ratelimit"), Some(expected.as_str()), "{now}");
+            assert_eq!(answer.field("retry-after"), Some(retry_after), "{now}");
+        }
+        for (wait_ms, wait_s) in [(0, "1"), (1, "1"), (1_000, "1"), (1_001, "2"), (59_999, "60")] {
+            let answer = answer(&denied(rate_limited(wait_ms), Vec::new()));
+            assert_eq!(answer.field("retry-after"), Some(wait_s), "{wait_ms} ms");
+        }
+    }
+
+    #[test]
+    fn a_rate_that_denied_is_a_policy_beside_the_quotas() {
+        let quotas = vec![state("searches", Period::Month, 50, 1, Some("2026-02-01T00:00:00Z"))];
+        let answer = answer(&denied(rate_limited(1_500), quotas));
+        let policies = "\"api/60s\";q=10;w=60, \"searches/month\";q=50;qu=\"searches\"";
+        assert_eq!(answer.field("ratelimit-policy"), Some(policies));
+        assert_eq!(answer.field("ratelimit"), Some("\"api/60s\";r=0;t=2, \"searches/month\";r=49;t=43200"));
+        assert_eq!(answer.field("retry-after"), Some("2"), "the month did not deny");
+        assert_eq!(answer.field("x-ratelimit-limit"), Some("10"));
+        assert_eq!(problem(&answer)["violated-policies"], json!(["api/60s"]));
+    }
+
+    #[test]
+    fn waiting_is_not_advised_for_more_than_a_rate_ever_lets_pass() {
+        let denial = Denial { reason: Reason::NeverFits, requested: Some(11), ..rate_limited(1_500) };
+        let answer = answer(&denied(denial, Vec::new()));
+        assert_eq!(answer.field("ratelimit-policy"), Some("\"api/60s\";q=10;w=60"));
+        assert_eq!(answer.field("ratelimit"), None, "what is left is not known");
+        assert_eq!(answer.field("retry-after"), None);
+        assert_eq!(problem(&answer)["violated-policies"], json!(["api/60s"]));
+    }
+
+    #[test]
+    fn every_period_that_lacks_room_is_violated_and_the_wait_is_for_the_last() {
+        let day = state("messages", Period::Day, 5, 4, Some("2026-02-01T00:00:00Z"));
+        let other = state("exports", Period::Day, 1, 1, Some("2026-02-01T00:00:00Z"));
+        let week = state("messages", Period::Week, 20, 2, Some("2026-02-02T00:00:00Z"));
+        let month = state("messages", Period::BillingMonth, 150, 149, Some("2026-02-10T00:00:00Z"));
+        let answer = answer(&exhausted(vec![day, other, week, month], 2));
+        let violated = json!(["messages/day", "messages/billing_month"]);
+        assert_eq!(problem(&answer)["violated-policies"], violated);
+        let until_s = at("2026-02-10T00:00:00Z").as_second();
+        assert_eq!(answer.field("retry-after"), Some((until_s - noon().as_second()).to_string().as_str()));
+        assert_eq!(answer.field("x-ratelimit-limit"), Some("150"));
+        assert_eq!(answer.field("x-ratelimit-reset"), Some(until_s.to_string().as_str()));
+    }
+
+    #[test]
+    fn waiting_is_not_advised_for_a_level() {
+        let day = state("storage_mb", Period::Day, 5, 5, Some("2026-02-01T00:00:00Z"));
+        let answer = answer(&exhausted(vec![day, state("storage_mb", Period::Total, 500, 500, None)], 1));
+        assert_eq!(answer.field("retry-after"), None);
+        assert_eq!(answer.field("x-ratelimit-limit"), Some("500"));
+        assert_eq!(answer.field("x-ratelimit-reset"), None);
+    }
+
+    #[test]
+    fn legacy_fields_tell_of_the_fewest_units_left() {
+        let answer = answer(&allowed(vec![
+            state("messages", Period::Month, 150, 10, Some("2026-02-01T00:00:00Z")),
+            state("messages", Period::Hour, 5, 2, Some("2026-01-31T12:30:00.5Z")),
+            unlimited("exports", Some(Period::Month)),
+        ]));
+        assert_eq!(answer.field("x-ratelimit-limit"), Some("5"));
+        assert_eq!(answer.field("x-ratelimit-remaining"), Some("3"));
+        assert_eq!(answer.field("x-ratelimit-reset"), Some("1769862601"), "rounded up");
+    }
+
+    #[test]
+    fn numbers_too_large_for_a_structured_field_are_understated_or_left_out() {
+        let largest = state("bytes", Period::Total, INTEGER_MAX, 0, None);
+        let above = state("bytes", Period::Month, UNITS_MAX, 0, None);
+        let answer = answer(&allowed(vec![largest, above]));
+        assert_eq!(answer.field("ratelimit-policy"), Some("\"bytes/total\";q=999999999999999;qu=\"bytes\""));
+        let available = "\"bytes/total\";r=999999999999999, \"bytes/month\";r=999999999999999";
+        assert_eq!(answer.field("ratelimit"), Some(available));
+        assert_eq!(items(available).len(), 2);
+    }
+
+    #[test]
+    fn a_challenge_comes_with_every_401_and_blames_the_token_only_where_it_was_refused() {
+        let mapping = Mapping::new().status(Reason::SubscriptionInactive, 401).unwrap();
+        let mapping = mapping.status(Reason::Unauthenticated, 404).unwrap();
+        let answer = |reason| mapping.answer(&denied(Denial::because(reason), Vec::new()), noon());
+        assert_eq!(answer(Reason::SubscriptionInactive).field("www-authenticate"), Some("Bearer"));
+        assert_eq!(answer(Reason::Unauthenticated).field("www-authenticate"), None);
+    }
+
+    #[test]
+    fn the_body_has_what_the_denial_says_and_nothing_of_what_the_store_said() {
+        let denial = Denial {
+            reason: Reason::StoreUnavailable,
+            metric: Some("searches".into()),
+            period: Some(Period::Month),
+            requested: Some(2),
+            limit: Some(50),
+            used: Some(49),
+            resets_at: Some(at("2026-02-01T00:00:00Z")),
+            scope: Some("api".into()),
+            window_s: Some(60),
+            retry_after_ms: Some(5_000),
+            feature: Some("tone".into()),
+            feature_requested: Some(FeatureValue::Text("\"}\r\n<b>".to_owned())),
+            feature_granted: Some(FeatureValue::Ceiling(30)),
+            ended_at: Some(at("2026-01-01T00:00:00Z")),
+            cause: Some("unable to open /var/lib/quota.db".to_owned()),
+            upgrade_to: Some("pro".into()),
+        };
+        let mut expected = serde_json::to_value(&denial).unwrap();
+        let answer = answer(&denied(denial, Vec::new()));
+        assert!(!answer.denied.as_ref().unwrap().body.contains("quota.db"));
+
+        let (mut problem, expected) = (problem(&answer), expected.as_object_mut().unwrap());
+        let problem = problem.as_object_mut().unwrap();
+        for member in ["type", "title", "status", "detail", "violated-policies"] {
+            assert!(problem.remove(member).is_some(), "{member}");
+        }
+        expected.remove("cause");
+        assert_eq!(problem, expected);
+    }
+
+    #[test]
+    fn a_problem_begins_with_the_members_of_the_standard() {
+        let answer = answer(&exhausted(vec![state("searches", Period::Month, 1, 1, None)], 1));
+        let expected = "{\"type\":\"https://iana.org/assignments/http-problem-types#quota-exceeded\",\
+            \"title\":\"Quota Exceeded\",\"status\":429,\
+            \"detail\":\"searches: 1 of 1/month used, 1 more do not fit\",\
+            \"violated-policies\":[\"searches/month\"],\"reason\":\"quota_exhausted\",\"metric\":\"searches\",\
+            \"period\":\"month\",\"requested\":1,\"limit\":1,\"used\":1}";
+        assert_eq!(answer.denied.unwrap().body, expected);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_ends_a_header_field_or_begins_another(
+            metric in "\\PC{0,9}|[\\x00-\\x7f]{0,9}",
+            scope in "\\PC{0,9}|[\\x00-\\x7f]{0,9}",
+            subject in "\\r\\nset-cookie: [a-z]{1,9}",
+            rate in any::<bool>(),
+            limit in 0..=UNITS_MAX,
+            used in 0..=UNITS_MAX,
+            wait_ms in any::<u64>(),
+        ) {
+            let quotas = vec![state(&metric, Period::Month, limit, used, Some("2026-02-01T00:00:00Z"))];
+            let denial = if rate {
+                Denial { scope: Some(scope.into()), ..rate_limited(wait_ms) }
+            } else {
+                Denial::of_quota(&quotas[0], 1)
+            };
+            let denial = Denial { cause: Some(subject.clone()), upgrade_to: Some(subject.as_str().into()), ..denial };
+            let decision = Decision { plan: Some(Arc::from(subject.as_str())), ..denied(denial, quotas) };
+            let answer = answer(&Decision { subject: Some(subject.into()), ..decision });
+            for (name, value) in &answer.fields {
+                prop_assert!(value.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{}: {:?}", name, value);
+                prop_assert!(!value.contains("cookie"), "{}: {:?}", name, value);
+            }
+            let policies = items(answer.field("ratelimit-policy").unwrap_or_default());
+            let available = items(answer.field("ratelimit").unwrap());
+            prop_assert!(policies.iter().all(|(name, _)| available.iter().any(|(other, _)| other == name)));
+            // The problem names its policies as the fields do.
+            let problem = problem(&answer);
+            for name in problem["violated-policies"].as_array().unwrap() {
+                prop_assert!(available.iter().any(|(other, _)| Some(other.as_str()) == name.as_str()), "{}", name);
+            }
+        }
+    }
+}
