@@ -591,7 +591,7 @@ mod tests {
     #[test]
     fn every_reason_has_its_status_problem_and_fields() {
         let month = || state("searches", Period::Month, 50, 50, Some("2026-02-01T00:00:00Z"));
-        let of_store = Denial { retry_after_ms: Some(5_000), ..Denial::because(Reason::StoreUnavailable) };
+        let of_store = Denial { retry_after_ms: Some(4_001), ..Denial::because(Reason::StoreUnavailable) };
         let because = |reason| denied(Denial::because(reason), Vec::new());
         let never = || denied(Denial::of_quota(&month(), 51), vec![month()]);
         let searches = json!(["searches/month"]);
@@ -783,6 +783,8 @@ mod tests {
         let answer = answer(&denied(denial, Vec::new()));
         assert_eq!(answer.field("ratelimit-policy"), Some("\"api/60s\";q=10;w=60"));
         assert_eq!(answer.field("ratelimit"), None, "what is left is not known");
+        assert_eq!(answer.field("x-ratelimit-limit"), Some("10"));
+        assert_eq!(answer.field("x-ratelimit-remaining").or(answer.field("x-ratelimit-reset")), None);
         assert_eq!(answer.field("retry-after"), None);
         assert_eq!(problem(&answer)["violated-policies"], json!(["api/60s"]));
     }
@@ -832,6 +834,16 @@ mod tests {
         let available = "\"bytes/total\";r=999999999999999, \"bytes/month\";r=999999999999999";
         assert_eq!(answer.field("ratelimit"), Some(available));
         assert_eq!(items(available).len(), 2);
+    }
+
+    #[test]
+    fn names_that_differ_stay_different_when_they_are_made_printable() {
+        let name =
+            |metric: &str| items(answer(&allowed(vec![state(metric, Period::Hour, 1, 0, None)])).fields[0].1.as_str());
+        assert_eq!(name("a\nb")[0].0, "a%0Ab/hour");
+        assert_eq!(name("a%0Ab")[0].0, "a%250Ab/hour");
+        assert_eq!(name("é")[0].0, "%C3%A9/hour");
+        assert_eq!(name("a\"\\;q=9")[0].0, "a\"\\;q=9/hour");
     }
 
     #[test]
