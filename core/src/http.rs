@@ -9,12 +9,15 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::decision::{Decision, Denial, QuotaState, Reason};
 use crate::error::Error;
+use crate::rate::RateState;
+use crate::scope::ScopeState;
 use crate::usage::period::Period;
 
 /// How decisions become answers: a status for each reason, and which header fields are sent.
@@ -141,13 +144,13 @@ impl Mapping {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fields {
-    /// `RateLimit-Policy` and `RateLimit`, with every limited quota. The window `w` is left out where its
-    /// length depends on the calendar, and `t` where the period never ends. A quota of anything but
+    /// `RateLimit-Policy` and `RateLimit`, with every limited quota and every window of a rate. The window `w` is
+    /// left out where its length depends on the calendar, and `t` where the period never ends. A quota of anything but
     /// `requests` names its metric as the unit `qu`: it is not in the draft's registry of units, but without
     /// it a client would have to take the units for requests.
     #[default]
     Standard,
-    /// `X-RateLimit-Limit`, `X-RateLimit-Remaining` and `X-RateLimit-Reset`, with one quota: that which
+    /// `X-RateLimit-Limit`, `X-RateLimit-Remaining` and `X-RateLimit-Reset`, with one quota or rate: that which
     /// denied, or else the one with the fewest units left. The reset is the instant in seconds since 1970,
     /// as most services send it.
     Legacy,
@@ -253,10 +256,10 @@ struct Policy {
     limit: u64,
     /// The exact length of the window, where it has one.
     window_s: Option<u32>,
-    /// Units left; `None` where that is not known.
-    remaining: Option<u64>,
-    /// Until when there are no more units than that: of a quota the end of its period, of a rate that denied
-    /// the time at which the request passes.
+    /// Units left.
+    remaining: u64,
+    /// Until when the client cannot count on more units: of a quota the end of its period; of a rate the time at
+    /// which it is as good as unused, or if it denied, at which the request passes.
     until: Option<Timestamp>,
     /// Whether the request was denied because of it.
     violated: bool,
@@ -276,27 +279,30 @@ impl Policy {
             unit: Some(&*state.metric).filter(|metric| *metric != "requests").map(printable),
             limit,
             window_s: exact_length_s(period),
-            remaining: Some(remaining),
+            remaining,
             until: state.resets_at,
             violated,
         })
     }
 
-    /// The rate that denied, as far as the denial knows it.
-    fn of_denied_rate(denial: &Denial, now: Timestamp) -> Option<Self> {
-        let (scope, limit, window_s) = (denial.scope.as_deref()?, denial.limit?, denial.window_s?);
-        let limited = denial.reason == Reason::RateLimited;
-        Some(Self {
+    fn of_rate(state: &ScopeState, denial: Option<&Denial>, now: Timestamp) -> Self {
+        let RateState { limit, remaining, reset_after } = state.window;
+        let denied = denial.filter(|denial| denial.scope.as_ref() == Some(&state.scope));
+        let violated = denied.is_some_and(|denial| denial.requested > Some(remaining));
+        // Units come back one by one: what was asked for may fit long before the window is as good as unused.
+        let retry_after = denied.filter(|_| violated).and_then(|denial| denial.retry_after_ms);
+        let wait = retry_after.map_or(reset_after, |wait_ms| reset_after.min(Duration::from_millis(wait_ms)));
+        Self {
             // In seconds, so that no quota can have the same name.
-            name: printable(&format!("{scope}/{window_s}s")),
+            name: printable(&format!("{}/{}s", state.scope, limit.window_s)),
             unit: None,
-            limit,
-            window_s: Some(window_s),
-            // None for this request. What never fits leaves the window as it is, which is not known here.
-            remaining: limited.then_some(0),
-            until: denial.retry_after_ms.filter(|_| limited).map(|wait_ms| after_ms(now, wait_ms)),
-            violated: true,
-        })
+            limit: limit.units,
+            window_s: Some(limit.window_s),
+            remaining,
+            // An unused window has not begun to pass.
+            until: (!wait.is_zero()).then(|| now.checked_add(wait).unwrap_or(Timestamp::MAX)),
+            violated,
+        }
     }
 
     /// The item of `RateLimit-Policy`; `None` where its number is too large to be said.
@@ -308,19 +314,19 @@ impl Policy {
     }
 
     /// The item of `RateLimit`. A server may understate what is available, so a number too large is lowered.
-    fn availability(&self, now: Timestamp) -> Option<String> {
-        let remaining = self.remaining?.min(INTEGER_MAX);
+    fn availability(&self, now: Timestamp) -> String {
+        let remaining = self.remaining.min(INTEGER_MAX);
         let wait = self.until.map(|until| format!(";t={}", seconds_until(until, now))).unwrap_or_default();
-        Some(format!("{};r={remaining}{wait}", quoted(&self.name)))
+        format!("{};r={remaining}{wait}", quoted(&self.name))
     }
 }
 
-/// Every limit that a decision knows of. What else has limits is added here.
+/// Every limit that a decision knows of.
 fn policies(decision: &Decision, now: Timestamp) -> Vec<Policy> {
     let denial = decision.denied.as_deref();
-    let rate = denial.and_then(|denial| Policy::of_denied_rate(denial, now));
+    let rates = decision.rates.iter().map(|state| Policy::of_rate(state, denial, now));
     let quotas = decision.quotas.iter().filter_map(|state| Policy::of_quota(state, denial));
-    rate.into_iter().chain(quotas).collect()
+    rates.chain(quotas).collect()
 }
 
 /// How long each window of a period is, if all are alike. Local days, and what consists of them, are longer or
@@ -335,7 +341,7 @@ const fn exact_length_s(period: Period) -> Option<u32> {
 
 fn standard_fields(policies: &[Policy], now: Timestamp) -> impl Iterator<Item = (&'static str, String)> {
     let allocations: Vec<String> = policies.iter().filter_map(Policy::allocation).collect();
-    let available: Vec<String> = policies.iter().filter_map(|policy| policy.availability(now)).collect();
+    let available: Vec<String> = policies.iter().map(|policy| policy.availability(now)).collect();
     let lists = [("ratelimit-policy", allocations), ("ratelimit", available)];
     lists.into_iter().filter(|(_, items)| !items.is_empty()).map(|(name, items)| (name, items.join(", ")))
 }
@@ -345,7 +351,7 @@ fn legacy_fields(policies: &[Policy]) -> impl Iterator<Item = (&'static str, Str
     let of = |value: fn(&Policy) -> Option<u64>| tightest.and_then(value).map(|number| number.to_string());
     let fields = [
         ("x-ratelimit-limit", of(|policy| Some(policy.limit))),
-        ("x-ratelimit-remaining", of(|policy| policy.remaining)),
+        ("x-ratelimit-remaining", of(|policy| Some(policy.remaining))),
         ("x-ratelimit-reset", of(|policy| policy.until.map(|until| seconds_until(until, Timestamp::UNIX_EPOCH)))),
     ];
     fields.into_iter().filter_map(|(name, value)| Some((name, value?)))
@@ -356,7 +362,7 @@ fn legacy_fields(policies: &[Policy]) -> impl Iterator<Item = (&'static str, Str
 fn tightest(policies: &[Policy]) -> Option<&Policy> {
     let violated = policies.iter().filter(|policy| policy.violated);
     let longest = violated.max_by_key(|policy| policy.until.unwrap_or(Timestamp::MAX));
-    longest.or_else(|| policies.iter().min_by_key(|policy| policy.remaining.unwrap_or(u64::MAX)))
+    longest.or_else(|| policies.iter().min_by_key(|policy| policy.remaining))
 }
 
 /// After how long asking again may help, in whole seconds; `None` where it does not.
@@ -485,11 +491,6 @@ fn seconds_until(at: Timestamp, now: Timestamp) -> u64 {
     u64::try_from(whole_s).unwrap_or(0)
 }
 
-fn after_ms(now: Timestamp, wait_ms: u64) -> Timestamp {
-    let wait = SignedDuration::from_millis(i64::try_from(wait_ms).unwrap_or(i64::MAX));
-    now.checked_add(wait).unwrap_or(Timestamp::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -499,7 +500,10 @@ mod tests {
     use sfv::{BareItem, List, ListEntry, Parser};
 
     use super::*;
-    use crate::plan::{FeatureValue, Limit, UNITS_MAX};
+    use crate::blocking::Quota;
+    use crate::clock::{Clock, ManualClock};
+    use crate::plan::{FeatureValue, Limit, Plans, RateLimit, UNITS_MAX};
+    use crate::request::Request;
 
     const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
     const REDUCED_CAPACITY: &str = "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity";
@@ -547,14 +551,26 @@ mod tests {
         denied(denial, quotas)
     }
 
-    fn rate_limited(retry_after_ms: u64) -> Denial {
+    fn window(units: u64, window_s: u32, remaining: u64, reset_after_ms: u64) -> ScopeState {
+        let limit = RateLimit { units, window_s, burst: units };
+        let reset_after = Duration::from_millis(reset_after_ms);
+        ScopeState { scope: "api".into(), window: RateState { limit, remaining, reset_after } }
+    }
+
+    fn rate_denial(requested: u64, retry_after_ms: u64) -> Denial {
         Denial {
             scope: Some("api".into()),
+            requested: Some(requested),
             limit: Some(10),
             window_s: Some(60),
             retry_after_ms: Some(retry_after_ms),
             ..Denial::because(Reason::RateLimited)
         }
+    }
+
+    fn rate_limited(retry_after_ms: u64) -> Decision {
+        let rates = vec![window(10, 60, 0, retry_after_ms.saturating_add(54_000))];
+        Decision { rates, ..denied(rate_denial(1, retry_after_ms), Vec::new()) }
     }
 
     fn answer(decision: &Decision) -> Answer {
@@ -598,14 +614,7 @@ mod tests {
         let cases = [
             (exhausted(vec![month()], 1), 429, QUOTA_EXCEEDED, "Quota Exceeded", searches.clone(), Some("43200")),
             (never(), 429, QUOTA_EXCEEDED, "Quota Exceeded", searches, None),
-            (
-                denied(rate_limited(1_500), Vec::new()),
-                429,
-                QUOTA_EXCEEDED,
-                "Quota Exceeded",
-                json!(["api/60s"]),
-                Some("2"),
-            ),
+            (rate_limited(1_500), 429, QUOTA_EXCEEDED, "Quota Exceeded", json!(["api/60s"]), Some("2")),
             (denied(of_store, Vec::new()), 503, REDUCED_CAPACITY, "Temporary Reduced Capacity", json!([]), Some("5")),
             (because(Reason::FeatureNotInPlan), 403, "about:blank", "Forbidden", Value::Null, None),
             (because(Reason::FeatureValueExceeded), 403, "about:blank", "Forbidden", Value::Null, None),
@@ -760,31 +769,72 @@ mod tests {
             assert_eq!(answer.field("retry-after"), Some(retry_after), "{now}");
         }
         for (wait_ms, wait_s) in [(0, "1"), (1, "1"), (1_000, "1"), (1_001, "2"), (59_999, "60")] {
-            let answer = answer(&denied(rate_limited(wait_ms), Vec::new()));
+            let answer = answer(&rate_limited(wait_ms));
             assert_eq!(answer.field("retry-after"), Some(wait_s), "{wait_ms} ms");
         }
     }
 
     #[test]
-    fn a_rate_that_denied_is_a_policy_beside_the_quotas() {
+    fn every_window_of_a_rate_is_a_policy_beside_the_quotas() {
         let quotas = vec![state("searches", Period::Month, 50, 1, Some("2026-02-01T00:00:00Z"))];
-        let answer = answer(&denied(rate_limited(1_500), quotas));
-        let policies = "\"api/60s\";q=10;w=60, \"searches/month\";q=50;qu=\"searches\"";
+        let rates = vec![window(10, 60, 6, 23_001), window(100, 3_600, 100, 0)];
+        let answer = answer(&Decision { rates, ..allowed(quotas) });
+        let policies = "\"api/60s\";q=10;w=60, \"api/3600s\";q=100;w=3600, \"searches/month\";q=50;qu=\"searches\"";
         assert_eq!(answer.field("ratelimit-policy"), Some(policies));
-        assert_eq!(answer.field("ratelimit"), Some("\"api/60s\";r=0;t=2, \"searches/month\";r=49;t=43200"));
-        assert_eq!(answer.field("retry-after"), Some("2"), "the month did not deny");
+        let available = "\"api/60s\";r=6;t=24, \"api/3600s\";r=100, \"searches/month\";r=49;t=43200";
+        assert_eq!(answer.field("ratelimit"), Some(available));
+        assert_eq!(answer.field("x-ratelimit-remaining"), Some("6"));
+    }
+
+    #[test]
+    fn only_the_windows_of_a_rate_that_lack_room_are_violated_and_waited_for() {
+        let rates = vec![window(10, 60, 2, 48_000), window(100, 3_600, 40, 2_160_000), window(5, 1, 1, 800)];
+        let answer = answer(&Decision { rates, ..denied(rate_denial(3, 6_000), Vec::new()) });
+        assert_eq!(problem(&answer)["violated-policies"], json!(["api/60s", "api/1s"]));
+        assert_eq!(
+            answer.field("ratelimit"),
+            Some("\"api/60s\";r=2;t=6, \"api/3600s\";r=40;t=2160, \"api/1s\";r=1;t=1")
+        );
+        assert_eq!(answer.field("retry-after"), Some("6"));
         assert_eq!(answer.field("x-ratelimit-limit"), Some("10"));
+    }
+
+    #[test]
+    fn who_waits_as_told_is_let_pass_by_a_rate() {
+        let plans = "default_plan = 'free'\n[plans.free]\nrates = { api = ['2/minute', '3/hour'] }";
+        let clock = Arc::new(ManualClock::at(noon()));
+        let builder = Quota::builder().plans(Plans::from_toml(plans).unwrap());
+        let quota = builder.clock(Arc::clone(&clock) as Arc<dyn Clock>).open("memory:").unwrap();
+        let mut waits = 0;
+        for _ in 0..12 {
+            let decision = quota.admit(&Request::by("user-42").rate("api")).unwrap();
+            let answer = Mapping::new().answer(&decision, clock.wall());
+            assert_eq!(items(answer.field("ratelimit-policy").unwrap()).len(), 2);
+            assert_eq!(answer.denied.is_none(), decision.allowed);
+            let Some(wait_s) = answer.field("retry-after") else { continue };
+            assert!(!problem(&answer)["violated-policies"].as_array().unwrap().is_empty());
+            clock.advance(Duration::from_secs(wait_s.parse().unwrap()));
+            assert!(quota.admit(&Request::by("user-42").rate("api")).unwrap().allowed);
+            waits += 1;
+        }
+        assert!(waits > 3, "{waits}");
+    }
+
+    #[test]
+    fn a_rate_of_another_scope_did_not_deny() {
+        let other = ScopeState { scope: "login".into(), ..window(5, 60, 0, 60_000) };
+        let decision = rate_limited(1_500);
+        let rates = decision.rates.iter().cloned().chain([other]).collect();
+        let answer = answer(&Decision { rates, ..decision });
         assert_eq!(problem(&answer)["violated-policies"], json!(["api/60s"]));
+        assert_eq!(answer.field("retry-after"), Some("2"));
     }
 
     #[test]
     fn waiting_is_not_advised_for_more_than_a_rate_ever_lets_pass() {
-        let denial = Denial { reason: Reason::NeverFits, requested: Some(11), ..rate_limited(1_500) };
-        let answer = answer(&denied(denial, Vec::new()));
-        assert_eq!(answer.field("ratelimit-policy"), Some("\"api/60s\";q=10;w=60"));
-        assert_eq!(answer.field("ratelimit"), None, "what is left is not known");
-        assert_eq!(answer.field("x-ratelimit-limit"), Some("10"));
-        assert_eq!(answer.field("x-ratelimit-remaining").or(answer.field("x-ratelimit-reset")), None);
+        let denial = Denial { reason: Reason::NeverFits, retry_after_ms: None, ..rate_denial(11, 0) };
+        let answer = answer(&Decision { rates: vec![window(10, 60, 10, 0)], ..denied(denial, Vec::new()) });
+        assert_eq!(answer.field("ratelimit"), Some("\"api/60s\";r=10"));
         assert_eq!(answer.field("retry-after"), None);
         assert_eq!(problem(&answer)["violated-policies"], json!(["api/60s"]));
     }
@@ -911,13 +961,15 @@ mod tests {
             wait_ms in any::<u64>(),
         ) {
             let quotas = vec![state(&metric, Period::Month, limit, used, Some("2026-02-01T00:00:00Z"))];
+            let scope: Arc<str> = scope.into();
+            let rates = vec![ScopeState { scope: Arc::clone(&scope), ..window(limit, 60, 0, wait_ms) }];
             let denial = if rate {
-                Denial { scope: Some(scope.into()), ..rate_limited(wait_ms) }
+                Denial { scope: Some(scope), ..rate_denial(1, wait_ms) }
             } else {
                 Denial::of_quota(&quotas[0], 1)
             };
             let denial = Denial { cause: Some(subject.clone()), upgrade_to: Some(subject.as_str().into()), ..denial };
-            let decision = Decision { plan: Some(Arc::from(subject.as_str())), ..denied(denial, quotas) };
+            let decision = Decision { plan: Some(Arc::from(subject.as_str())), rates, ..denied(denial, quotas) };
             let answer = answer(&Decision { subject: Some(subject.into()), ..decision });
             for (name, value) in &answer.fields {
                 prop_assert!(value.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{}: {:?}", name, value);
