@@ -30,10 +30,10 @@ mod error;
 mod event;
 mod feed;
 mod flight;
+pub mod http;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod observer;
-pub mod http;
 mod plan;
 mod policy;
 mod quota;

@@ -7,9 +7,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use quotum::blocking::{Builder, Quota};
-use quotum::{
-    Enforcement, Event, EventName, EventQuery, LoggedEvents, ManualClock, Overrides, Plans, Request, Subscription,
-};
+use quotum::{Enforcement, Event, EventName, EventQuery, ManualClock, Overrides, Plans, Request, Subscription};
 
 const PLANS: &str = r#"
 default_plan = "free"
@@ -145,8 +143,11 @@ fn every_change_is_audited_with_who_made_it() {
     assert_eq!(quota.events(&of_ana).unwrap().len(), 5);
 }
 
+#[cfg(feature = "sqlite")]
 #[test]
 fn the_log_keeps_what_it_is_asked_to() {
+    use quotum::LoggedEvents;
+
     for (logged, expected) in [
         (LoggedEvents::Changes, vec![]),
         (LoggedEvents::Incidents, vec![EventName::QuotaExhausted]),

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use quotum::blocking::Quota;
-use quotum::store::{MemoryStore, SqliteOptions, Store};
+use quotum::store::{MemoryStore, Store};
 use quotum::token::{Authenticated, Identity, Pepper, TokenCacheOptions, VerifyError, blocking_verifier};
 use quotum::{Enforcement, Error, EventName, EventQuery, ManualClock, Plans, Reason, Request};
 
@@ -130,8 +130,11 @@ fn a_revoked_token_is_verified_anew_here_at_once_and_elsewhere_within_the_interv
     }
 }
 
+#[cfg(feature = "sqlite")]
 #[test]
 fn a_restart_finds_identities_in_the_store_and_keeps_them_no_longer_than_before() {
+    use quotum::store::SqliteOptions;
+
     let folder = tempfile::tempdir().unwrap();
     let open = || -> Arc<dyn Store> { Arc::new(SqliteOptions::at(folder.path().join("quota.db")).open().unwrap()) };
     let backend = Backend::new();
