@@ -4,11 +4,11 @@
 //! gives nobody a fresh allowance.
 
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use ahash::RandomState;
 use jiff::Timestamp;
 use lru::LruCache;
 use parking_lot::{Mutex, RwLock};
@@ -45,11 +45,11 @@ impl Epochs {
     }
 }
 
-type Shard = Mutex<LruCache<Arc<str>, Arc<Record>>>;
+type Shard = Mutex<LruCache<Arc<str>, Arc<Record>, RandomState>>;
 
 impl Records {
     pub(crate) fn bounded(records_max: usize) -> Self {
-        let shards = (0..SHARDS).map(|_| Mutex::new(LruCache::unbounded())).collect();
+        let shards = (0..SHARDS).map(|_| Mutex::new(LruCache::unbounded_with_hasher(RandomState::new()))).collect();
         Self {
             shards,
             each_max: records_max.div_ceil(SHARDS).max(1),
