@@ -49,6 +49,7 @@ bench: rust
 	cargo bench --locked --package quotum-benches
 	cargo run --quiet --release --locked --package quotum-benches --bin ratios
 	cargo run --quiet --release --locked --package quotum-benches --bin rates
+	cargo run --quiet --release --locked --package quotum-benches --bin decisions
 
 lint: rust
 	cargo fmt --all --check

@@ -7,6 +7,8 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout, missing_docs)]
 #![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
+mod measure;
+
 use std::hint::black_box;
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
@@ -15,51 +17,11 @@ use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use quotum::rate::{Algorithm, RatePlace, RateTable};
 use quotum::{Clock, Rate, SystemClock};
 
-const SEED: u64 = 0x5155_4F54_554D_0001;
+use measure::{median, picks, resident};
+
 const OPS: usize = 1 << 20;
 const PASSES: usize = 7;
 const HOSTILE_KEYS: u64 = 10_000_000;
-
-/// The generator of Vigna's splitmix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, count: usize) -> usize {
-        ((u128::from(self.next()) * count as u128) >> 64) as usize
-    }
-
-    fn fraction(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
-    }
-}
-
-/// Which key each operation asks for.
-fn picks(keys: usize, zipf: bool) -> Vec<u32> {
-    let mut random = Random(SEED);
-    if !zipf {
-        return (0..OPS).map(|_| random.below(keys) as u32).collect();
-    }
-    let mut sum = 0.0;
-    let sums: Vec<f64> = (1..=keys)
-        .map(|rank| {
-            sum += (rank as f64).powf(-0.99);
-            sum
-        })
-        .collect();
-    let mut of_rank: Vec<u32> = (0..keys as u32).collect();
-    for index in (1..keys).rev() {
-        of_rank.swap(index, random.below(index + 1));
-    }
-    let pick = |at: f64| of_rank[sums.partition_point(|sum| *sum < at).min(keys - 1)];
-    (0..OPS).map(|_| pick(random.fraction() * sum)).collect()
-}
 
 /// Nanoseconds for each operation: so many threads, each with its own share of the picks.
 fn pass<K: Sync>(threads: usize, picks: &[u32], keys: &[K], decide: impl Fn(&K) -> bool + Sync) -> f64 {
@@ -74,18 +36,6 @@ fn pass<K: Sync>(threads: usize, picks: &[u32], keys: &[K], decide: impl Fn(&K) 
         }),
     }
     begin.elapsed().as_nanos() as f64 / picks.len() as f64
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-/// Resident memory of this process, in bytes; 0 where there is no `/proc`.
-fn resident() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("0 kB");
-    line.trim().trim_end_matches(" kB").trim().parse::<f64>().unwrap_or(0.0) * 1_024.0
 }
 
 /// Builds a limiter, asks it once for every key, and says by how many bytes a key memory grew.
@@ -112,7 +62,7 @@ fn compare(key_count: usize) {
     let (limiter, peer_bytes) = filled(&keys, || RateLimiter::keyed(quota), theirs);
     let places: Vec<RatePlace> = keys.iter().map(|key| table.place("api", key.as_str().into())).collect();
     for zipf in [false, true] {
-        let picks = picks(key_count, zipf);
+        let picks = picks(OPS, key_count, zipf);
         for threads in [1, 2] {
             let (mut our_ns, mut placed_ns, mut peer_ns) = (Vec::new(), Vec::new(), Vec::new());
             for _ in 0..=PASSES {
@@ -169,7 +119,7 @@ fn attack() {
 }
 
 fn main() {
-    println!("seed {SEED:#x}, {OPS} operations a pass, {PASSES} passes");
+    println!("seed {:#x}, {OPS} operations a pass, {PASSES} passes", measure::SEED);
     println!(
         "{:<24} {:>11} {:>11} {:>11} {:>11} {:>11}",
         "keys / law / threads", "quotum", "by place", "governor", "quotum:peer", "place:peer"
