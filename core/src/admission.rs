@@ -297,8 +297,9 @@ impl Admission {
         self.catalog.plans(self.call(wait)).await
     }
 
+    /// A request that is made now.
     pub(crate) fn call(&self, wait: Wait) -> Call {
-        Call::new(self.ratchet.wall(&*self.clock), wait)
+        Call::new(self.ratchet.wall(&*self.clock), wait).asked_now()
     }
 
     /// What makes a request under an idempotency key the same one.

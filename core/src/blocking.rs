@@ -18,7 +18,7 @@ use crate::policy::Enforcement;
 use crate::quota;
 use crate::request::Request;
 use crate::reservation::{Held, Settlement};
-use crate::store::{self, Census, Store, Subscriber, SubscriberQuery, Wait};
+use crate::store::{self, BreakerOptions, Census, Store, Subscriber, SubscriberQuery, Wait};
 use crate::subscription::{Overrides, Subscription};
 use crate::usage::hold::HoldId;
 
@@ -440,6 +440,16 @@ impl Builder {
     /// How denials are enforced at first. See [`crate::Builder::enforcement`].
     pub fn enforcement(self, mode: Enforcement) -> Self {
         Self { inner: self.inner.enforcement(mode) }
+    }
+
+    /// How long a request waits for the store. See [`crate::Builder::store_timeout`].
+    pub fn store_timeout(self, timeout: Duration) -> Self {
+        Self { inner: self.inner.store_timeout(timeout) }
+    }
+
+    /// After how many failures the store is left alone. See [`crate::Builder::breaker`].
+    pub fn breaker(self, options: impl Into<Option<BreakerOptions>>) -> Self {
+        Self { inner: self.inner.breaker(options) }
     }
 
     /// Opens the store that a URL names, and the engine on it. See [`crate::Builder::open`].

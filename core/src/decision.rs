@@ -240,9 +240,15 @@ impl Denial {
 
     /// A store that could not answer.
     pub(crate) fn unanswered(error: &StoreError) -> Self {
+        let retry_after_ms = match error {
+            StoreError::Unavailable { retry_after, .. } => {
+                u64::try_from(retry_after.as_millis().max(1)).unwrap_or(u64::MAX)
+            }
+            _ => STORE_RETRY_AFTER_MS,
+        };
         Self {
             cause: Some(error.to_string()),
-            retry_after_ms: Some(STORE_RETRY_AFTER_MS),
+            retry_after_ms: Some(retry_after_ms),
             ..Self::because(Reason::StoreUnavailable)
         }
     }

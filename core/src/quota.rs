@@ -19,7 +19,7 @@ use crate::policy::{Enforcement, Switchboard};
 use crate::record::{Changes, Records};
 use crate::request::Request;
 use crate::reservation::{Reservation, Settlement};
-use crate::store::{self, Census, Store, Subscriber, SubscriberQuery, Wait};
+use crate::store::{self, BreakerOptions, Census, Guard, Layered, Store, Subscriber, SubscriberQuery, Timeout, Wait};
 use crate::subscription::{Overrides, Subscription};
 use crate::usage::hold::HoldId;
 
@@ -388,6 +388,8 @@ pub struct Builder {
     feed_interval: Duration,
     idempotency_ttl: Duration,
     enforcement: Enforcement,
+    store_timeout: Duration,
+    breaker: Option<BreakerOptions>,
 }
 
 impl Builder {
@@ -401,6 +403,8 @@ impl Builder {
             feed_interval: Duration::from_secs(1),
             idempotency_ttl: Duration::from_secs(24 * 3_600),
             enforcement: Enforcement::Enforce,
+            store_timeout: Duration::from_secs(5),
+            breaker: Some(BreakerOptions::default()),
         }
     }
 
@@ -462,6 +466,30 @@ impl Builder {
         self
     }
 
+    /// How long a request waits for the store, in all; 5 seconds by default, and without end for
+    /// [`Duration::MAX`]. What it wanted to do may still be done afterwards, whole or not at all. A store that
+    /// works on the thread of a synchronous caller bounds itself: see [`Timeout`].
+    pub fn store_timeout(mut self, timeout: Duration) -> Self {
+        self.store_timeout = timeout;
+        self
+    }
+
+    /// After how many failures the store is not asked for a while, and for how long: see
+    /// [`CircuitBreaker`](store::CircuitBreaker). `None` asks it every time.
+    ///
+    /// ```
+    /// use quotum::{Plans, blocking::Quota, store::BreakerOptions};
+    ///
+    /// let plans = Plans::from_toml("default_plan = 'free'\n[plans.free]")?;
+    /// let options = BreakerOptions { failures: 3, ..BreakerOptions::default() };
+    /// let quota = Quota::builder().plans(plans).breaker(options).open("memory:")?;
+    /// # Ok::<(), quotum::Error>(())
+    /// ```
+    pub fn breaker(mut self, options: impl Into<Option<BreakerOptions>>) -> Self {
+        self.breaker = options.into();
+        self
+    }
+
     /// Opens the store that a URL names, such as `sqlite:quota.db` or `memory:`, and the engine on it.
     ///
     /// # Errors
@@ -484,6 +512,8 @@ impl Builder {
     }
 
     pub(crate) async fn open_in(self, wait: Wait, store: Arc<dyn Store>) -> Result<Quota, Error> {
+        let guard = Guard::new(Timeout::after(self.store_timeout), self.breaker, &self.clock);
+        let store: Arc<dyn Store> = Arc::new(Layered::new(store, guard));
         let catalog = Catalog::new(Arc::clone(&store), self.plans, Arc::clone(&self.clock), self.catalog_ttl);
         let admission = Admission {
             store,
@@ -500,11 +530,12 @@ impl Builder {
         };
         let admission = Arc::new(admission);
         // Before anything is cached that may change. A store that fails now is asked again later.
-        if let Err(error) = admission.begin_to_follow(admission.call(wait)).await {
+        let call = admission.call(wait);
+        if let Err(error) = admission.begin_to_follow(call).await {
             tracing::warn!(target: "quotum", %error, "the store's log cannot be read yet");
         }
         // Bad plans are better refused now than at the first request.
-        admission.plans(wait).await?;
+        admission.catalog.plans(call).await?;
         Ok(Quota { admission, actor: None })
     }
 }

@@ -15,12 +15,16 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Instant;
 
 use jiff::Timestamp;
 use serde::Serialize;
 
 pub use self::error::StoreError;
-pub use self::layer::{Layer, Layered, Step};
+pub(crate) use self::layer::Guard;
+pub use self::layer::{BreakerOptions, CircuitBreaker, Layer, Layered, Step, Timeout};
+#[cfg(feature = "faults")]
+pub use self::layer::{Fault, FaultCounts, FaultRule, Faults};
 pub use self::memory::MemoryStore;
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::{Durability, SqliteOptions, SqliteStore};
@@ -44,13 +48,21 @@ pub struct Call {
     pub now: Timestamp,
     /// Whether the calling thread may be made to wait.
     pub wait: Wait,
+    /// When the request was made that this is a step of, by the computer's own clock: all its steps share
+    /// one timeout.
+    pub(crate) asked_at: Option<Instant>,
 }
 
 impl Call {
     /// A call made at `now`.
     #[must_use]
     pub const fn new(now: Timestamp, wait: Wait) -> Self {
-        Self { now, wait }
+        Self { now, wait, asked_at: None }
+    }
+
+    /// The first step of a request that is made now.
+    pub(crate) fn asked_now(self) -> Self {
+        Self { asked_at: Some(Instant::now()), ..self }
     }
 }
 
