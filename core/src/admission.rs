@@ -67,12 +67,12 @@ pub(crate) struct Holding {
 impl Admission {
     /// The whole flow for one request.
     pub(crate) async fn admit(self: &Arc<Self>, wait: Wait, request: &Request<'_>) -> Result<Decision, Error> {
-        self.keep_up(wait).await;
+        let call = self.keep_up(wait).await;
         let modes = self.switchboard.modes();
         if modes.everywhere() == Enforcement::Off {
             return Ok(Decision::allow());
         }
-        let decision = match self.caller(self.call(wait), request.subject).await {
+        let decision = match self.caller(call, request.subject).await {
             Err(Error::Store(error)) => Decision::deny(Some(request.subject.into()), Denial::unanswered(&error)),
             caller => self.decide(caller?, &modes, request).await?,
         };
@@ -251,8 +251,8 @@ impl Admission {
 
     /// Everything that a subject's account page shows.
     pub(crate) async fn usage(self: &Arc<Self>, wait: Wait, subject: &str) -> Result<Usage, Error> {
-        self.keep_up(wait).await;
-        let caller = self.caller(self.call(wait), subject).await?;
+        let call = self.keep_up(wait).await;
+        let caller = self.caller(call, subject).await?;
         let standing = &caller.standing;
         let plan = &standing.plan;
         let mut metrics: Vec<&Arc<str>> = plan.quotas.keys().collect();
@@ -284,8 +284,8 @@ impl Admission {
         subject: &str,
         name: &str,
     ) -> Result<Option<FeatureValue>, Error> {
-        self.keep_up(wait).await;
-        let caller = self.caller(self.call(wait), subject).await?;
+        let call = self.keep_up(wait).await;
+        let caller = self.caller(call, subject).await?;
         caller.plans.feature(name)?;
         let granted = caller.standing.refused.is_none();
         Ok(caller.standing.plan.features.get(name).filter(|_| granted).cloned())
@@ -293,8 +293,8 @@ impl Admission {
 
     /// The plans in force.
     pub(crate) async fn plans(self: &Arc<Self>, wait: Wait) -> Result<Arc<Plans>, Error> {
-        self.keep_up(wait).await;
-        self.catalog.plans(self.call(wait)).await
+        let call = self.keep_up(wait).await;
+        self.catalog.plans(call).await
     }
 
     /// A request that is made now.

@@ -215,12 +215,12 @@ impl Admission {
         ttl: Duration,
         key: Option<&str>,
     ) -> Result<Result<Held, Decision>, Error> {
-        self.keep_up(wait).await;
+        let call = self.keep_up(wait).await;
         if ttl < Duration::from_millis(1) || ttl > TTL_MAX {
             return Err(Error::argument("ttl", format!("{} ms", ttl.as_millis()), "from 1 millisecond to 7 days"));
         }
         key.map(check_key).transpose()?;
-        let (call, modes) = (self.call(wait), self.switchboard.modes());
+        let modes = self.switchboard.modes();
         let later = |after: Duration| call.now.checked_add(after).unwrap_or(Timestamp::MAX);
         let expires_at = later(ttl);
         let held = |id, decision, costs| Held { admission: Arc::clone(self), id, decision, costs, expires_at };

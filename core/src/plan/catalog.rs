@@ -189,7 +189,7 @@ impl Catalog {
         let catalog = Arc::clone(self);
         let refresh = move || {
             let done = Finally(&catalog.refreshing);
-            let _outcome = pollster::block_on(catalog.load_once(Call { wait: Wait::Block, ..call }));
+            let _outcome = pollster::block_on(catalog.load_once(Call::new(call.now, Wait::Block)));
             drop(done);
         };
         if let Err(error) = std::thread::Builder::new().name("quotum-catalog".to_owned()).spawn(refresh) {
