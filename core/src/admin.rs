@@ -7,12 +7,15 @@ use serde_json::json;
 
 use crate::admission::Admission;
 use crate::caller::{Caller, Forget, check_subject};
+use crate::debt::Debt;
 use crate::decision::QuotaState;
-use crate::error::Error;
+use crate::error::{Error, Retry};
 use crate::event::{Event, EventName, EventQuery};
 use crate::plan::{Plan, Plans};
 use crate::policy::Enforcement;
-use crate::store::{Adjust, Adjustment, Call, Census, Once, Subscriber, SubscriberQuery, Wait};
+use crate::store::{
+    Adjust, Adjustment, Call, Census, Charged, Once, Outcome, StoreError, Subscriber, SubscriberQuery, Wait,
+};
 use crate::subscription::{Overrides, Status, Subscription};
 use crate::usage::demand::{Cost, Touched, some_costs_of, states_of};
 use crate::usage::hold::Fingerprint;
@@ -115,7 +118,7 @@ impl Admission {
             }
             found = kept;
         }
-        Err(crate::store::StoreError::Busy { waited: std::time::Duration::ZERO }.into())
+        Err(StoreError::Busy { waited: std::time::Duration::ZERO }.into())
     }
 
     /// A subscription as it may be kept, if these plans can carry it out.
@@ -219,7 +222,7 @@ impl Admission {
             ..self.change(EventName::UsageAdjusted, call, actor)
         };
         let adjusted = self.store.adjust(call, &adjustments, once.as_ref(), &event).await?;
-        if adjusted.outcome == crate::store::Outcome::Conflict {
+        if adjusted.outcome == Outcome::Conflict {
             return Err(Error::Conflict { key: key.unwrap_or_default().to_owned() });
         }
         Ok(states_of(&touched, &adjusted.balances))
@@ -231,33 +234,57 @@ impl Admission {
             return;
         }
         for subject in self.debts.debtors() {
-            self.collect_debt(call, &subject).await;
+            match self.collect_debt(call, &subject).await {
+                // What would fail again concerns this subject; anything else concerns the store.
+                Err(error) if error.retry() != Retry::Never => return,
+                _ => {}
+            }
         }
     }
 
     /// Charges what a subject owes. Where the store still fails, it is owed on.
-    pub(crate) async fn collect_debt(&self, call: Call, subject: &Arc<str>) {
+    pub(crate) async fn collect_debt(&self, call: Call, subject: &Arc<str>) -> Result<(), StoreError> {
         if self.debts.are_none() {
-            return;
+            return Ok(());
         }
-        for debt in self.debts.close(subject) {
-            let name = format!("debt {}", debt.id);
-            let once = Once {
-                subject: Arc::clone(subject),
-                key: name.as_str().into(),
-                arguments: Fingerprint::of(&[name.as_bytes()]),
-                kept_until: call.now.checked_add(self.idempotency_ttl).unwrap_or(jiff::Timestamp::MAX),
-            };
-            let event = Event {
-                subject: Some(Arc::clone(subject)),
-                detail: Some(json!({ "verb": "charge_degraded" })),
-                ..self.change(EventName::UsageAdjusted, call, &None)
-            };
-            match self.store.adjust(call, &debt.adjustments, Some(&once), &event).await {
-                Ok(_) => self.debts.paid(subject, debt.id),
-                Err(_) => return,
+        for id in self.debts.of(subject) {
+            let Some(debt) = self.debts.close(subject, id) else { continue };
+            match self.charge_debt(call, subject, &debt).await {
+                Ok(()) => self.debts.paid(subject, id),
+                Err(error) => {
+                    if error.retry() != Retry::OutcomeUnknown {
+                        self.debts.reopen(subject, id);
+                    }
+                    return Err(error);
+                }
             }
         }
+        Ok(())
+    }
+
+    /// Charges one debt: under the key of its request, or its own name.
+    async fn charge_debt(&self, call: Call, subject: &Arc<str>, debt: &Debt) -> Result<(), StoreError> {
+        let (subject, kept_until) = (Arc::clone(subject), self.kept_until(call));
+        let name = format!("debt {}", debt.id);
+        let arguments = Fingerprint::of(&[name.as_bytes()]);
+        let own = Once { subject, key: name.into(), arguments, kept_until };
+        if let Some(once) = &debt.once {
+            let once = Once { kept_until, ..once.clone() };
+            if self.record_debt(call, &once, debt).await?.outcome != Outcome::Conflict {
+                return Ok(());
+            }
+            // The key had been used for something else, which nobody could know without the store.
+        }
+        self.record_debt(call, &own, debt).await.map(drop)
+    }
+
+    async fn record_debt(&self, call: Call, once: &Once, debt: &Debt) -> Result<Charged, StoreError> {
+        let event = Event {
+            subject: Some(Arc::clone(&once.subject)),
+            detail: Some(json!({ "verb": "charge_degraded" })),
+            ..self.change(EventName::UsageAdjusted, call, &None)
+        };
+        self.store.adjust(call, &debt.adjustments, Some(once), &event).await
     }
 
     /// Switches enforcement: everywhere, or of one metric.

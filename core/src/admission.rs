@@ -11,9 +11,9 @@ use jiff::Timestamp;
 
 use crate::caller::Caller;
 use crate::clock::{Clock, Ratchet};
-use crate::debt::Debts;
+use crate::debt::{Debts, Owed};
 use crate::decision::{Decision, Denial, QuotaState, Reason, Usage};
-use crate::error::Error;
+use crate::error::{Error, Retry};
 use crate::feed::Feed;
 use crate::plan::catalog::Catalog;
 use crate::plan::{FeatureValue, Plan, Plans, UNITS_MAX, upgrade};
@@ -51,6 +51,8 @@ pub(crate) enum Step<'s> {
     Hold(&'s Holding),
     /// Only look.
     Look,
+    /// Look, before another step is made: where the store cannot be asked, that one is granted or denied.
+    LookBefore(&'s Step<'s>),
 }
 
 /// A hold that is to be made, whatever it turns out to hold.
@@ -62,6 +64,15 @@ pub(crate) struct Holding {
     pub(crate) kept_until: Timestamp,
     /// What to call it where it turns out to be another one.
     pub(crate) key: Option<Arc<str>>,
+}
+
+impl Holding {
+    /// What makes it the same one where it is owed in place of being held.
+    fn once(&self, subject: &Arc<str>) -> Option<Once> {
+        self.key.as_ref()?;
+        let key = format!("reservation {}", self.id).into();
+        Some(Once { subject: Arc::clone(subject), key, arguments: self.arguments, kept_until: self.kept_until })
+    }
 }
 
 impl Admission {
@@ -132,12 +143,12 @@ impl Admission {
         costs.retain(|cost| modes.of(&cost.metric) != Enforcement::Off);
         if step != Step::Look && caller.standing.trial_to_start && !costs.is_empty() {
             // A denied request leaves nothing behind, so it must not start the trial either.
-            let decision = self.charge(&caller, modes, Step::Look, &costs).await?;
+            let decision = self.charge(&caller, modes, Step::LookBefore(&step), &costs).await?;
             if !decision.allowed || decision.degraded {
                 return Ok(decision);
             }
             caller = match self.start_trial(&caller).await {
-                Err(Error::Store(error)) => return Ok(self.unavailable(&caller, &costs, &error)),
+                Err(Error::Store(error)) => return self.unavailable(&caller, modes, step, &costs, &error),
                 caller => caller?,
             };
         }
@@ -154,7 +165,7 @@ impl Admission {
         loop {
             let touched = caller.touched(&asked);
             let charged = match self.attempt(caller, step, &touched).await {
-                Err(Error::Store(error)) => return Ok(self.unavailable(caller, &asked, &error)),
+                Err(Error::Store(error)) => return self.unavailable(caller, modes, step, &asked, &error),
                 charged => charged?,
             };
             let states = match charged.outcome {
@@ -191,9 +202,13 @@ impl Admission {
         if charges.is_empty() {
             return Ok(Charged { outcome: Outcome::Granted, balances: Vec::new(), crossed: Vec::new() });
         }
-        self.collect_debt(caller.call, &caller.owners.subject).await;
+        match self.collect_debt(caller.call, &caller.owners.subject).await {
+            // The store cannot be asked: the charge itself would only wait as long again.
+            Err(error) if error.retry() != Retry::Never => return Err(error.into()),
+            _ => {}
+        }
         let (charged, key) = match step {
-            Step::Look => (self.look(caller.call, &charges).await?, None),
+            Step::Look | Step::LookBefore(_) => (self.look(caller.call, &charges).await?, None),
             Step::Charge(once) => (self.store.charge(caller.call, &charges, once).await?, once.map(|once| &once.key)),
             Step::Hold(holding) => {
                 let Holding { id, arguments, expires_at, kept_until, .. } = *holding;
@@ -202,7 +217,7 @@ impl Admission {
             }
         };
         match charged.outcome {
-            Outcome::Conflict => Err(Error::Conflict { key: key.map(|key| key.to_string()).unwrap_or_default() }),
+            Outcome::Conflict => Err(conflict(key)),
             _ => Ok(charged),
         }
     }
@@ -218,14 +233,41 @@ impl Admission {
     }
 
     /// The answer where the store cannot say: what the plan allows without it, or a denial.
-    fn unavailable(&self, caller: &Caller, costs: &[Cost], error: &StoreError) -> Decision {
-        let touched = caller.touched(costs);
+    fn unavailable(
+        &self,
+        caller: &Caller,
+        modes: &Modes,
+        step: Step<'_>,
+        costs: &[Cost],
+        error: &StoreError,
+    ) -> Result<Decision, Error> {
+        let denial = Denial::unanswered(error);
+        let enforced = costs.iter().filter(|cost| modes.of(&cost.metric) != Enforcement::Shadow);
+        let costs: Vec<Cost> = enforced.cloned().collect();
+        if costs.is_empty() {
+            return Ok(Decision { would_deny: Some(Box::new(denial)), ..caller.allow(Vec::new()) });
+        }
+        let touched = caller.touched(&costs);
         let charges: Vec<Charge> = touched.iter().filter_map(Touched::charge).collect();
         let allowed = |metric: &str| caller.standing.plan.allow_degraded.get(metric).copied().unwrap_or(0);
-        if self.debts.grant(&caller.owners.subject, costs, &charges, allowed) {
-            return Decision { degraded: true, ..caller.allow(Vec::new()) };
+        let subject = &caller.owners.subject;
+        let (once, key) = match step {
+            Step::LookBefore(step) => return self.unavailable(caller, modes, *step, &costs, error),
+            Step::Charge(once) => (once.cloned(), once.map(|once| &once.key)),
+            Step::Hold(holding) => (holding.once(subject), holding.key.as_ref()),
+            Step::Look => (None, None),
+        };
+        let owed = match step {
+            Step::Look if self.debts.would_grant(subject, &costs, allowed) => Owed::Granted,
+            Step::Look => Owed::Refused,
+            _ => self.debts.grant(subject, once.as_ref(), &costs, &charges, allowed),
+        };
+        let repeated = owed == Owed::Repeated;
+        match owed {
+            Owed::Granted | Owed::Repeated => Ok(Decision { degraded: true, repeated, ..caller.allow(Vec::new()) }),
+            Owed::Refused => Ok(caller.deny(Vec::new(), denial)),
+            Owed::Conflict => Err(conflict(key)),
         }
-        caller.deny(Vec::new(), Denial::unanswered(error))
     }
 
     /// A denial, with the cheapest plan that would have let these costs pass.
@@ -305,13 +347,17 @@ impl Admission {
     /// What makes a request under an idempotency key the same one.
     pub(crate) fn once(&self, caller: &Caller, key: &str, verb: &str, costs: &[Cost]) -> Result<Once, Error> {
         check_key(key)?;
-        let kept_until = caller.call.now.checked_add(self.idempotency_ttl).unwrap_or(Timestamp::MAX);
         Ok(Once {
             subject: Arc::clone(&caller.owners.subject),
             key: key.into(),
             arguments: fingerprint(verb, costs),
-            kept_until,
+            kept_until: self.kept_until(caller.call),
         })
+    }
+
+    /// Until when it is remembered that a step was made.
+    pub(crate) fn kept_until(&self, call: Call) -> Timestamp {
+        call.now.checked_add(self.idempotency_ttl).unwrap_or(Timestamp::MAX)
     }
 }
 
@@ -348,6 +394,10 @@ fn features_of<'r>(plans: &Plans, features: &'r [(&str, Option<FeatureValue>)]) 
     features.iter().map(known).collect()
 }
 
+fn conflict(key: Option<&Arc<str>>) -> Error {
+    Error::Conflict { key: key.map(|key| key.to_string()).unwrap_or_default() }
+}
+
 /// What a decision becomes where everything is in shadow.
 pub(crate) fn shadowed(decision: Decision, mode: Enforcement) -> Decision {
     match decision.denied {
@@ -359,8 +409,5 @@ pub(crate) fn shadowed(decision: Decision, mode: Enforcement) -> Decision {
 }
 
 pub(crate) fn store_lied(what: &str) -> Error {
-    Error::Store(StoreError::Failed {
-        detail: format!("it broke its contract: {what}"),
-        retry: crate::error::Retry::Never,
-    })
+    Error::Store(StoreError::Failed { detail: format!("it broke its contract: {what}"), retry: Retry::Never })
 }
