@@ -7,12 +7,15 @@ use serde_json::json;
 
 use crate::admission::Admission;
 use crate::caller::{Caller, Forget, Loosen, check_subject};
+use crate::debt::Debt;
 use crate::decision::QuotaState;
-use crate::error::Error;
+use crate::error::{Error, Retry};
 use crate::event::{Event, EventName, EventQuery};
 use crate::plan::{Plan, Plans};
 use crate::policy::Enforcement;
-use crate::store::{Adjust, Adjustment, Call, Census, Forgotten, Once, Subscriber, SubscriberQuery, Wait};
+use crate::store::{
+    Adjust, Adjustment, Call, Census, Charged, Forgotten, Once, Outcome, StoreError, Subscriber, SubscriberQuery, Wait,
+};
 use crate::subscription::{Overrides, Status, Subscription};
 use crate::token::TokenDigest;
 use crate::usage::demand::{Cost, Touched, some_costs_of, states_of};
@@ -119,7 +122,7 @@ impl Admission {
             }
             found = kept;
         }
-        Err(crate::store::StoreError::Busy { waited: std::time::Duration::ZERO }.into())
+        Err(StoreError::Busy { waited: std::time::Duration::ZERO }.into())
     }
 
     /// A subscription as it may be kept, if these plans can carry it out.
@@ -226,10 +229,10 @@ impl Admission {
         // Also where the outcome is unknown.
         let _loosened = Loosen { admission: self, owners: caller.owners.clone() };
         let adjusted = self.store.adjust(call, &adjustments, once.as_ref(), &event).await?;
-        if adjusted.outcome == crate::store::Outcome::Conflict {
+        if adjusted.outcome == Outcome::Conflict {
             return Err(Error::Conflict { key: key.unwrap_or_default().to_owned() });
         }
-        if adjusted.outcome == crate::store::Outcome::Granted {
+        if adjusted.outcome == Outcome::Granted {
             self.observer.tell(event);
         }
         Ok(states_of(&touched, &adjusted.balances))
@@ -241,36 +244,60 @@ impl Admission {
             return;
         }
         for subject in self.debts.debtors() {
-            self.collect_debt(call, &subject).await;
+            match self.collect_debt(call, &subject).await {
+                // What would fail again concerns this subject; anything else concerns the store.
+                Err(error) if error.retry() != Retry::Never => return,
+                _ => {}
+            }
         }
     }
 
     /// Charges what a subject owes. Where the store still fails, it is owed on.
-    pub(crate) async fn collect_debt(&self, call: Call, subject: &Arc<str>) {
+    pub(crate) async fn collect_debt(&self, call: Call, subject: &Arc<str>) -> Result<(), StoreError> {
         if self.debts.are_none() {
-            return;
+            return Ok(());
         }
-        for debt in self.debts.close(subject) {
-            let name = format!("debt {}", debt.id);
-            let once = Once {
-                subject: Arc::clone(subject),
-                key: name.as_str().into(),
-                arguments: Fingerprint::of(&[name.as_bytes()]),
-                kept_until: call.now.checked_add(self.idempotency_ttl).unwrap_or(jiff::Timestamp::MAX),
-            };
-            let event = Event {
-                subject: Some(Arc::clone(subject)),
-                detail: Some(json!({ "verb": "charge_degraded" })),
-                ..self.change(EventName::UsageAdjusted, call, &None)
-            };
-            match self.store.adjust(call, &debt.adjustments, Some(&once), &event).await {
-                Ok(_) => {
-                    self.debts.paid(subject, debt.id);
+        for id in self.debts.of(subject) {
+            let Some(debt) = self.debts.close(subject, id) else { continue };
+            match self.charge_debt(call, subject, &debt).await {
+                Ok(()) => {
+                    self.debts.paid(subject, id);
                     debt.adjustments.iter().for_each(|adjustment| self.records.loosen(&adjustment.key.subject));
                 }
-                Err(_) => return,
+                Err(error) => {
+                    if error.retry() != Retry::OutcomeUnknown {
+                        self.debts.reopen(subject, id);
+                    }
+                    return Err(error);
+                }
             }
         }
+        Ok(())
+    }
+
+    /// Charges one debt: under the key of its request, or its own name.
+    async fn charge_debt(&self, call: Call, subject: &Arc<str>, debt: &Debt) -> Result<(), StoreError> {
+        let (subject, kept_until) = (Arc::clone(subject), self.kept_until(call));
+        let name = format!("debt {}", debt.id);
+        let arguments = Fingerprint::of(&[name.as_bytes()]);
+        let own = Once { subject, key: name.into(), arguments, kept_until };
+        if let Some(once) = &debt.once {
+            let once = Once { kept_until, ..once.clone() };
+            if self.record_debt(call, &once, debt).await?.outcome != Outcome::Conflict {
+                return Ok(());
+            }
+            // The key had been used for something else, which nobody could know without the store.
+        }
+        self.record_debt(call, &own, debt).await.map(drop)
+    }
+
+    async fn record_debt(&self, call: Call, once: &Once, debt: &Debt) -> Result<Charged, StoreError> {
+        let event = Event {
+            subject: Some(Arc::clone(&once.subject)),
+            detail: Some(json!({ "verb": "charge_degraded" })),
+            ..self.change(EventName::UsageAdjusted, call, &None)
+        };
+        self.store.adjust(call, &debt.adjustments, Some(once), &event).await
     }
 
     /// Switches enforcement: everywhere, or of one metric.

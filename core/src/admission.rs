@@ -11,9 +11,9 @@ use jiff::Timestamp;
 
 use crate::caller::{Caller, Charging};
 use crate::clock::{Clock, Ratchet};
-use crate::debt::Debts;
-use crate::decision::{Decision, Denial, QuotaState, Reason, Usage};
-use crate::error::Error;
+use crate::debt::{Debts, Owed};
+use crate::decision::{Decision, Denial, QuotaState, Reason, Trace, Usage};
+use crate::error::{Error, Retry};
 use crate::feed::Feed;
 use crate::observer::Observer;
 use crate::plan::catalog::Catalog;
@@ -58,6 +58,8 @@ pub(crate) enum Step<'s> {
     Hold(&'s Holding),
     /// Only look.
     Look,
+    /// Look, before another step is made: where the store cannot be asked, that one is granted or denied.
+    LookBefore(&'s Step<'s>),
 }
 
 /// A hold that is to be made, whatever it turns out to hold.
@@ -77,8 +79,17 @@ impl Step<'_> {
         match self {
             Self::Charge(once) => once.is_none(),
             Self::Hold(holding) => holding.key.is_none(),
-            Self::Look => true,
+            Self::Look | Self::LookBefore(_) => true,
         }
+    }
+}
+
+impl Holding {
+    /// What makes it the same one where it is owed in place of being held.
+    fn once(&self, subject: &Arc<str>) -> Option<Once> {
+        self.key.as_ref()?;
+        let key = format!("reservation {}", self.id).into();
+        Some(Once { subject: Arc::clone(subject), key, arguments: self.arguments, kept_until: self.kept_until })
     }
 }
 
@@ -86,8 +97,7 @@ impl Admission {
     /// The whole flow for one request.
     pub(crate) async fn admit(self: &Arc<Self>, wait: Wait, request: &Request<'_>) -> Result<Decision, Error> {
         let begun = self.observer.begin();
-        self.keep_up(wait).await;
-        let call = self.call(wait);
+        let call = self.keep_up(wait).await;
         let decision = self.decide(call, request).await?;
         self.observer.decided(request.verb(), &decision, call.now, begun);
         Ok(decision)
@@ -185,12 +195,12 @@ impl Admission {
         costs.retain(|cost| modes.of(&cost.metric) != Enforcement::Off);
         if step != Step::Look && caller.standing.trial_to_start && !costs.is_empty() {
             // A denied request leaves nothing behind, so it must not start the trial either.
-            let decision = self.charge(&caller, modes, Step::Look, &costs).await?;
+            let decision = self.charge(&caller, modes, Step::LookBefore(&step), &costs).await?;
             if !decision.allowed || decision.degraded {
                 return Ok(decision);
             }
             caller = match self.start_trial(&caller).await {
-                Err(Error::Store(error)) => return Ok(self.unavailable(&caller, &costs, &error)),
+                Err(Error::Store(error)) => return self.unavailable(&caller, modes, step, &costs, &error),
                 caller => caller?,
             };
         }
@@ -223,7 +233,7 @@ impl Admission {
         loop {
             let touched = caller.touched(&asked);
             let charged = match self.attempt(caller, step, &touched).await {
-                Err(Error::Store(error)) => return Ok(self.unavailable(caller, &asked, &error)),
+                Err(Error::Store(error)) => return self.unavailable(caller, modes, step, &asked, &error),
                 charged => charged?,
             };
             let states = match charged.outcome {
@@ -237,9 +247,9 @@ impl Admission {
             };
             if charged.granted() {
                 let repeated = matches!(charged.outcome, Outcome::Repeated(_));
-                let crossed = crossed_of(&touched, charged.crossed);
                 let asked_store = !charged.balances.is_empty();
-                return Ok(Decision { would_deny, repeated, crossed, asked_store, ..caller.allow(states) });
+                let trace = Trace { crossed: crossed_of(&touched, charged.crossed), asked_store };
+                return Ok(Decision { would_deny, repeated, trace, ..caller.allow(states) });
             }
             let in_shadow = |quota: &Touched| modes.of(&quota.metric) == Enforcement::Shadow;
             let enforced = demand::full(&touched, &states).filter(|(quota, _)| !in_shadow(quota));
@@ -266,11 +276,16 @@ impl Admission {
         if charges.is_empty() {
             return Ok(Charged { outcome: Outcome::Granted, balances: Vec::new(), crossed: Vec::new() });
         }
-        self.collect_debt(caller.call, &caller.owners.subject).await;
+        match self.collect_debt(caller.call, &caller.owners.subject).await {
+            // The store cannot be asked: the charge itself would only wait as long again.
+            Err(error) if error.retry() != Retry::Never => return Err(error.into()),
+            _ => {}
+        }
         // Noted afterwards, also where the caller goes away: what was read meanwhile is then not shown.
-        let _noted = (step != Step::Look).then(|| Charging(caller));
+        let looks = matches!(step, Step::Look | Step::LookBefore(_));
+        let _noted = (!looks).then(|| Charging(caller));
         let (charged, key) = match step {
-            Step::Look => (self.look(caller.call, &charges).await?, None),
+            Step::Look | Step::LookBefore(_) => (self.look(caller.call, &charges).await?, None),
             Step::Charge(once) => (self.store.charge(caller.call, &charges, once).await?, once.map(|once| &once.key)),
             Step::Hold(holding) => {
                 let Holding { id, arguments, expires_at, kept_until, .. } = *holding;
@@ -279,7 +294,7 @@ impl Admission {
             }
         };
         match charged.outcome {
-            Outcome::Conflict => Err(Error::Conflict { key: key.map(|key| key.to_string()).unwrap_or_default() }),
+            Outcome::Conflict => Err(conflict(key)),
             _ => Ok(charged),
         }
     }
@@ -295,14 +310,41 @@ impl Admission {
     }
 
     /// The answer where the store cannot say: what the plan allows without it, or a denial.
-    fn unavailable(&self, caller: &Caller, costs: &[Cost], error: &StoreError) -> Decision {
-        let touched = caller.touched(costs);
+    fn unavailable(
+        &self,
+        caller: &Caller,
+        modes: &Modes,
+        step: Step<'_>,
+        costs: &[Cost],
+        error: &StoreError,
+    ) -> Result<Decision, Error> {
+        let denial = Denial::unanswered(error);
+        let enforced = costs.iter().filter(|cost| modes.of(&cost.metric) != Enforcement::Shadow);
+        let costs: Vec<Cost> = enforced.cloned().collect();
+        if costs.is_empty() {
+            return Ok(Decision { would_deny: Some(Box::new(denial)), ..caller.allow(Vec::new()) });
+        }
+        let touched = caller.touched(&costs);
         let charges: Vec<Charge> = touched.iter().filter_map(Touched::charge).collect();
         let allowed = |metric: &str| caller.standing.plan.allow_degraded.get(metric).copied().unwrap_or(0);
-        if self.debts.grant(&caller.owners.subject, costs, &charges, allowed) {
-            return Decision { degraded: true, ..caller.allow(Vec::new()) };
+        let subject = &caller.owners.subject;
+        let (once, key) = match step {
+            Step::LookBefore(step) => return self.unavailable(caller, modes, *step, &costs, error),
+            Step::Charge(once) => (once.cloned(), once.map(|once| &once.key)),
+            Step::Hold(holding) => (holding.once(subject), holding.key.as_ref()),
+            Step::Look => (None, None),
+        };
+        let owed = match step {
+            Step::Look if self.debts.would_grant(subject, &costs, allowed) => Owed::Granted,
+            Step::Look => Owed::Refused,
+            _ => self.debts.grant(subject, once.as_ref(), &costs, &charges, allowed),
+        };
+        let repeated = owed == Owed::Repeated;
+        match owed {
+            Owed::Granted | Owed::Repeated => Ok(Decision { degraded: true, repeated, ..caller.allow(Vec::new()) }),
+            Owed::Refused => Ok(caller.deny(Vec::new(), denial)),
+            Owed::Conflict => Err(conflict(key)),
         }
-        caller.deny(Vec::new(), Denial::unanswered(error))
     }
 
     /// A denial, with the cheapest plan that would have let these costs pass.
@@ -323,13 +365,14 @@ impl Admission {
         };
         let would_allow = |plan: &&Arc<Plan>| upgrade::allows(plan, costs, &caller.owners, held);
         let upgrade_to = caller.upgrades().find(would_allow).map(|plan| Arc::clone(&plan.id));
-        Decision { asked_store: true, ..caller.deny(states, Denial { upgrade_to, ..denial }) }
+        let trace = Trace { asked_store: true, ..Trace::default() };
+        Decision { trace, ..caller.deny(states, Denial { upgrade_to, ..denial }) }
     }
 
     /// Everything that a subject's account page shows.
     pub(crate) async fn usage(self: &Arc<Self>, wait: Wait, subject: &str) -> Result<Usage, Error> {
-        self.keep_up(wait).await;
-        let caller = self.caller(self.call(wait), subject).await?;
+        let call = self.keep_up(wait).await;
+        let caller = self.caller(call, subject).await?;
         let reading = caller.reading();
         if let Some(usage) = caller.record.usage.get(&reading, caller.call.now, self.clock.monotonic()) {
             return Ok(usage);
@@ -367,8 +410,8 @@ impl Admission {
         subject: &str,
         name: &str,
     ) -> Result<Option<FeatureValue>, Error> {
-        self.keep_up(wait).await;
-        let caller = self.caller(self.call(wait), subject).await?;
+        let call = self.keep_up(wait).await;
+        let caller = self.caller(call, subject).await?;
         caller.plans.feature(name)?;
         let granted = caller.standing.refused.is_none();
         Ok(caller.standing.plan.features.get(name).filter(|_| granted).cloned())
@@ -376,24 +419,29 @@ impl Admission {
 
     /// The plans in force.
     pub(crate) async fn plans(self: &Arc<Self>, wait: Wait) -> Result<Arc<Plans>, Error> {
-        self.keep_up(wait).await;
-        self.catalog.plans(self.call(wait)).await
+        let call = self.keep_up(wait).await;
+        self.catalog.plans(call).await
     }
 
+    /// A request that is made now.
     pub(crate) fn call(&self, wait: Wait) -> Call {
-        Call::new(self.ratchet.wall(&*self.clock), wait)
+        Call::new(self.ratchet.wall(&*self.clock), wait).asked_now(&*self.clock)
     }
 
     /// What makes a request under an idempotency key the same one.
     pub(crate) fn once(&self, caller: &Caller, key: &str, verb: &str, costs: &[Cost]) -> Result<Once, Error> {
         check_key(key)?;
-        let kept_until = caller.call.now.checked_add(self.idempotency_ttl).unwrap_or(Timestamp::MAX);
         Ok(Once {
             subject: Arc::clone(&caller.owners.subject),
             key: key.into(),
             arguments: fingerprint(verb, costs),
-            kept_until,
+            kept_until: self.kept_until(caller.call),
         })
+    }
+
+    /// Until when it is remembered that a step was made.
+    pub(crate) fn kept_until(&self, call: Call) -> Timestamp {
+        call.now.checked_add(self.idempotency_ttl).unwrap_or(Timestamp::MAX)
     }
 }
 
@@ -443,6 +491,10 @@ fn features_of<'r>(plans: &Plans, features: &'r [(&str, Option<FeatureValue>)]) 
     features.iter().map(known).collect()
 }
 
+fn conflict(key: Option<&Arc<str>>) -> Error {
+    Error::Conflict { key: key.map(|key| key.to_string()).unwrap_or_default() }
+}
+
 /// What a decision becomes where everything is in shadow.
 pub(crate) fn shadowed(decision: Decision, mode: Enforcement) -> Decision {
     match decision.denied {
@@ -454,8 +506,5 @@ pub(crate) fn shadowed(decision: Decision, mode: Enforcement) -> Decision {
 }
 
 pub(crate) fn store_lied(what: &str) -> Error {
-    Error::Store(StoreError::Failed {
-        detail: format!("it broke its contract: {what}"),
-        retry: crate::error::Retry::Never,
-    })
+    Error::Store(StoreError::Failed { detail: format!("it broke its contract: {what}"), retry: Retry::Never })
 }

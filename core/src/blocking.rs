@@ -20,7 +20,7 @@ use crate::quota;
 use crate::rate::{RateDecision, RateKey};
 use crate::request::Request;
 use crate::reservation::{Held, Settlement};
-use crate::store::{self, Census, Store, Subscriber, SubscriberQuery, Wait};
+use crate::store::{self, BreakerOptions, Census, Store, Subscriber, SubscriberQuery, Wait};
 use crate::subscription::{Overrides, Subscription};
 use crate::token::{Authenticated, Pepper, TokenCacheOptions, TokenCacheStats, Verifier};
 use crate::usage::hold::HoldId;
@@ -546,6 +546,16 @@ impl Builder {
     /// Which events are written to the store's log. See [`crate::Builder::log_events`].
     pub fn log_events(self, logged: LoggedEvents) -> Self {
         Self { inner: self.inner.log_events(logged) }
+    }
+
+    /// How long a request waits for the store. See [`crate::Builder::store_timeout`].
+    pub fn store_timeout(self, timeout: Duration) -> Self {
+        Self { inner: self.inner.store_timeout(timeout) }
+    }
+
+    /// After how many failures the store is left alone. See [`crate::Builder::breaker`].
+    pub fn breaker(self, options: impl Into<Option<BreakerOptions>>) -> Self {
+        Self { inner: self.inner.breaker(options) }
     }
 
     /// Opens the store that a URL names, and the engine on it. See [`crate::Builder::open`].

@@ -66,12 +66,23 @@ pub struct Decision {
     pub degraded: bool,
     /// Whether this is the answer to an earlier request with the same idempotency key, given again.
     pub repeated: bool,
-    /// The thresholds that this decision has reached, by their place in `quotas`.
     #[serde(skip)]
+    pub(crate) trace: Trace,
+}
+
+/// What only observers are told of a decision. No two decisions differ by it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Trace {
+    /// The thresholds that it has reached, by their place in `quotas`.
     pub(crate) crossed: Vec<Crossing>,
     /// Whether the store was asked for counters.
-    #[serde(skip)]
     pub(crate) asked_store: bool,
+}
+
+impl PartialEq for Trace {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 impl Decision {
@@ -88,8 +99,7 @@ impl Decision {
             would_deny: None,
             degraded: false,
             repeated: false,
-            crossed: Vec::new(),
-            asked_store: false,
+            trace: Trace { crossed: Vec::new(), asked_store: false },
         }
     }
 
@@ -253,9 +263,15 @@ impl Denial {
 
     /// A store that could not answer.
     pub(crate) fn unanswered(error: &StoreError) -> Self {
+        let retry_after_ms = match error {
+            StoreError::Unavailable { retry_after, .. } => {
+                u64::try_from(retry_after.as_millis().max(1)).unwrap_or(u64::MAX)
+            }
+            _ => STORE_RETRY_AFTER_MS,
+        };
         Self {
             cause: Some(error.to_string()),
-            retry_after_ms: Some(STORE_RETRY_AFTER_MS),
+            retry_after_ms: Some(retry_after_ms),
             ..Self::because(Reason::StoreUnavailable)
         }
     }

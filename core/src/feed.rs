@@ -59,19 +59,22 @@ impl Feed {
 impl Admission {
     /// Follows the feed if it is time to. A request waits for it only where nobody has asked for two
     /// intervals: then what is cached may be older than anybody was promised.
-    pub(crate) async fn keep_up(self: &Arc<Self>, wait: Wait) {
-        let now = self.clock.monotonic();
+    ///
+    /// Returns the call for the request's own steps, which have the time that is then left.
+    pub(crate) async fn keep_up(self: &Arc<Self>, wait: Wait) -> Call {
+        let call = self.call(wait);
+        let now = call.monotonic(&*self.clock);
         let due = Duration::from_nanos(self.feed.due_ns.load(Ordering::Acquire));
         if now < due {
-            return;
+            return call;
         }
         if now.saturating_sub(due) >= self.feed.interval {
             self.postpone(now);
-            self.follow(self.call(wait)).await;
-            return;
+            self.follow(call).await;
+            return Call { now: self.call(wait).now, ..call };
         }
         if self.feed.asking.swap(true, Ordering::AcqRel) {
-            return;
+            return call;
         }
         self.postpone(now);
         let admission = Arc::clone(self);
@@ -82,6 +85,7 @@ impl Admission {
         if std::thread::Builder::new().name("quotum-feed".to_owned()).spawn(ask).is_err() {
             self.feed.asking.store(false, Ordering::Release);
         }
+        call
     }
 
     fn postpone(&self, now: Duration) {

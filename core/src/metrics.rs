@@ -76,7 +76,7 @@ impl Metrics {
         };
         self.decisions.get_or_create(&labels).inc();
         if let Some(took) = took {
-            let path = if decision.asked_store { "store" } else { "memory" };
+            let path = if decision.trace.asked_store { "store" } else { "memory" };
             self.duration.get_or_create(&PathLabels { path }).observe(took.as_secs_f64());
         }
         if decision.degraded {

@@ -21,7 +21,9 @@ use crate::rate::{RateDecision, RateKey, RateTable};
 use crate::record::{Changes, Records};
 use crate::request::Request;
 use crate::reservation::{Reservation, Settlement};
-use crate::store::{self, Census, Store, StoreError, Subscriber, SubscriberQuery, Wait};
+use crate::store::{
+    self, BreakerOptions, Census, Guard, Layered, Store, StoreError, Subscriber, SubscriberQuery, Timeout, Wait,
+};
 use crate::subscription::{Overrides, Subscription};
 use crate::token::{
     Authenticated, CALLS_MAX, Pepper, SecondLevel, TokenCacheOptions, TokenCacheStats, Tokens, Verifier,
@@ -484,6 +486,8 @@ pub struct Builder {
     tokens_in_store: bool,
     rates_max: usize,
     listeners: Listeners,
+    store_timeout: Duration,
+    breaker: Option<BreakerOptions>,
 }
 
 impl Builder {
@@ -504,6 +508,8 @@ impl Builder {
             tokens_in_store: false,
             rates_max: 100_000,
             listeners: Listeners::default(),
+            store_timeout: Duration::from_secs(5),
+            breaker: Some(BreakerOptions::default()),
         }
     }
 
@@ -621,6 +627,30 @@ impl Builder {
         self
     }
 
+    /// How long a request waits for the store, in all; 5 seconds by default, and without end for
+    /// [`Duration::MAX`]. What it wanted to do may still be done afterwards, whole or not at all. A store that
+    /// works on the thread of a synchronous caller bounds itself: see [`Timeout`].
+    pub fn store_timeout(mut self, timeout: Duration) -> Self {
+        self.store_timeout = timeout;
+        self
+    }
+
+    /// After how many failures the store is not asked for a while, and for how long: see
+    /// [`CircuitBreaker`](store::CircuitBreaker). `None` asks it every time.
+    ///
+    /// ```
+    /// use quotum::{Plans, blocking::Quota, store::BreakerOptions};
+    ///
+    /// let plans = Plans::from_toml("default_plan = 'free'\n[plans.free]")?;
+    /// let options = BreakerOptions { failures: 3, ..BreakerOptions::default() };
+    /// let quota = Quota::builder().plans(plans).breaker(options).open("memory:")?;
+    /// # Ok::<(), quotum::Error>(())
+    /// ```
+    pub fn breaker(mut self, options: impl Into<Option<BreakerOptions>>) -> Self {
+        self.breaker = options.into();
+        self
+    }
+
     /// Opens the store that a URL names, such as `sqlite:quota.db` or `memory:`, and the engine on it.
     ///
     /// # Errors
@@ -643,6 +673,8 @@ impl Builder {
     }
 
     pub(crate) async fn open_in(self, wait: Wait, store: Arc<dyn Store>) -> Result<Quota, Error> {
+        let guard = Guard::new(Timeout::after(self.store_timeout), self.breaker, &self.clock);
+        let store: Arc<dyn Store> = Arc::new(Layered::new(store, guard));
         let catalog = Catalog::new(Arc::clone(&store), self.plans, Arc::clone(&self.clock), self.catalog_ttl);
         let feed = Feed::every(self.feed_interval)?;
         let second = self.tokens_in_store.then(|| SecondLevel { store: Arc::clone(&store), followed: feed.seen() });
@@ -672,11 +704,12 @@ impl Builder {
         };
         let admission = Arc::new(admission);
         // Before anything is cached that may change. A store that fails now is asked again later.
-        if let Err(error) = admission.begin_to_follow(admission.call(wait)).await {
+        let call = admission.call(wait);
+        if let Err(error) = admission.begin_to_follow(call).await {
             tracing::warn!(target: "quotum", %error, "the store's log cannot be read yet");
         }
         // Bad plans are better refused now than at the first request.
-        admission.plans(wait).await?;
+        admission.catalog.plans(call).await?;
         Ok(Quota { admission, actor: None })
     }
 }

@@ -217,8 +217,7 @@ impl Admission {
         key: Option<&str>,
     ) -> Result<Result<Held, Decision>, Error> {
         let begun = self.observer.begin();
-        self.keep_up(wait).await;
-        let call = self.call(wait);
+        let call = self.keep_up(wait).await;
         let reserved = self.set_aside(call, subject, costs, ttl, key).await?;
         let decision = reserved.as_ref().map_or_else(|denied| denied, |held| &held.decision);
         self.observer.decided("reserve", decision, call.now, begun);

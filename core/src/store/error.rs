@@ -17,6 +17,28 @@ pub enum StoreError {
         waited: Duration,
     },
 
+    /// The store did not answer in time.
+    #[error("the store did not answer within {} ms: {}", after.as_millis(), match retry {
+        Retry::OutcomeUnknown => "it may or may not have done what it was asked",
+        _ => "nothing was done, ask again",
+    })]
+    TimedOut {
+        /// How long the caller was willing to wait.
+        after: Duration,
+        /// Whether the call may be made again.
+        retry: Retry,
+    },
+
+    /// The store has failed several times in a row, and is not asked for a while. Nothing was done. Mend the
+    /// cause; the store is then asked again by itself.
+    #[error("the store is not asked for another {} ms, after it failed repeatedly: {cause}", retry_after.as_millis())]
+    Unavailable {
+        /// How it failed last.
+        cause: String,
+        /// How soon it may be asked again.
+        retry_after: Duration,
+    },
+
     /// The disk is full. Make room; the store then goes on by itself.
     #[error("the disk is full: nothing was written, make room on it ({detail})")]
     Full {
@@ -90,8 +112,8 @@ impl StoreError {
     #[must_use]
     pub fn retry(&self) -> Retry {
         match self {
-            Self::Busy { .. } | Self::Full { .. } => Retry::Safe,
-            Self::Failed { retry, .. } => *retry,
+            Self::Busy { .. } | Self::Full { .. } | Self::Unavailable { .. } => Retry::Safe,
+            Self::Failed { retry, .. } | Self::TimedOut { retry, .. } => *retry,
             _ => Retry::Never,
         }
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
-use crate::decision::{Decision, QuotaState};
+use crate::decision::{Decision, QuotaState, Trace};
 use crate::plan::Plan;
 use crate::policy::Modes;
 use crate::usage::demand::Cost;
@@ -68,7 +68,7 @@ impl DenialCache {
             basis,
             until: ends.min().unwrap_or(Timestamp::MAX),
             stale_from: if held { monotonic.saturating_add(WHILE_HELD) } else { Duration::MAX },
-            decision: Decision { asked_store: false, ..decision.clone() },
+            decision: Decision { trace: Trace::default(), ..decision.clone() },
         };
         let mut cached = self.0.lock();
         // What was decided under an earlier epoch is never asked for again.

@@ -3,13 +3,27 @@
 //! A layer sees that a step is made and what came of it, not what it says: timeouts, breakers and
 //! planted faults need no more. [`Layered`] is the only code that knows all the steps.
 
+mod alarm;
+mod breaker;
+#[cfg(feature = "faults")]
+mod fault;
+mod guard;
+mod timeout;
+
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+pub use self::breaker::{BreakerOptions, CircuitBreaker};
+#[cfg(feature = "faults")]
+pub use self::fault::{Fault, FaultCounts, FaultRule, Faults};
+pub(crate) use self::guard::Guard;
+pub use self::timeout::Timeout;
 use super::{
     Adjustment, Balance, Call, Census, Charge, Charged, CounterKey, Forgotten, Hold, KeptIdentity, Once, Settle,
-    Settled, Store, StoreFuture, StoredPlans, Subscriber, SubscriberQuery,
+    Settled, Store, StoreError, StoreFuture, StoredPlans, Subscriber, SubscriberQuery,
 };
+use crate::error::Retry;
 use crate::event::{Event, EventQuery};
 use crate::plan::Plans;
 use crate::subscription::Subscription;
@@ -57,6 +71,12 @@ impl Step {
                 | Self::Record
         )
     }
+
+    /// Whether the step may be made again where it was begun and its answer was lost.
+    #[must_use]
+    pub const fn retry_if_lost(self) -> Retry {
+        if self.writes() { Retry::OutcomeUnknown } else { Retry::Safe }
+    }
 }
 
 /// What is done around every step of a store.
@@ -84,7 +104,7 @@ pub trait Layer: fmt::Debug + Send + Sync + 'static {
     fn around<'a, T: Send + 'a>(&'a self, call: Call, step: Step, inner: StoreFuture<'a, T>) -> StoreFuture<'a, T>;
 }
 
-/// A store with a layer around it.
+/// A store with a layer around it. A store that panics before it returns a future is one that fails.
 #[derive(Debug)]
 pub struct Layered<L> {
     store: Arc<dyn Store>,
@@ -101,19 +121,36 @@ impl<L: Layer> Layered<L> {
     pub const fn layer(&self) -> &L {
         &self.layer
     }
+
+    /// Puts the layer around a step of the store.
+    fn step<'a, T: Send + 'a>(
+        &'a self,
+        call: Call,
+        step: Step,
+        make: impl FnOnce(&'a dyn Store) -> StoreFuture<'a, T>,
+    ) -> StoreFuture<'a, T> {
+        let inner = catch_unwind(AssertUnwindSafe(|| make(&*self.store)));
+        let inner = inner.unwrap_or_else(|_| Box::pin(std::future::ready(Err(panicked(step)))));
+        self.layer.around(call, step, inner)
+    }
+}
+
+/// What a panic in a step comes to.
+fn panicked(step: Step) -> StoreError {
+    StoreError::Failed { detail: "it panicked".to_owned(), retry: step.retry_if_lost() }
 }
 
 impl<L: Layer> Store for Layered<L> {
     fn plans(&self, call: Call) -> StoreFuture<'_, Option<StoredPlans>> {
-        self.layer.around(call, Step::Plans, self.store.plans(call))
+        self.step(call, Step::Plans, |store| store.plans(call))
     }
 
     fn put_plans<'a>(&'a self, call: Call, plans: &'a Plans, event: &'a Event) -> StoreFuture<'a, u64> {
-        self.layer.around(call, Step::PutPlans, self.store.put_plans(call, plans, event))
+        self.step(call, Step::PutPlans, |store| store.put_plans(call, plans, event))
     }
 
     fn subscription<'a>(&'a self, call: Call, subject: &'a str) -> StoreFuture<'a, Option<Subscription>> {
-        self.layer.around(call, Step::Subscription, self.store.subscription(call, subject))
+        self.step(call, Step::Subscription, |store| store.subscription(call, subject))
     }
 
     fn put_subscription<'a>(
@@ -123,8 +160,7 @@ impl<L: Layer> Store for Layered<L> {
         subscription: &'a Subscription,
         event: &'a Event,
     ) -> StoreFuture<'a, ()> {
-        let inner = self.store.put_subscription(call, subject, subscription, event);
-        self.layer.around(call, Step::PutSubscription, inner)
+        self.step(call, Step::PutSubscription, |store| store.put_subscription(call, subject, subscription, event))
     }
 
     fn swap_subscription<'a>(
@@ -135,32 +171,31 @@ impl<L: Layer> Store for Layered<L> {
         to: &'a Subscription,
         event: &'a Event,
     ) -> StoreFuture<'a, Option<Subscription>> {
-        let inner = self.store.swap_subscription(call, subject, from, to, event);
-        self.layer.around(call, Step::SwapSubscription, inner)
+        self.step(call, Step::SwapSubscription, |store| store.swap_subscription(call, subject, from, to, event))
     }
 
     fn subscribers<'a>(&'a self, call: Call, query: &'a SubscriberQuery) -> StoreFuture<'a, Vec<Subscriber>> {
-        self.layer.around(call, Step::Subscribers, self.store.subscribers(call, query))
+        self.step(call, Step::Subscribers, |store| store.subscribers(call, query))
     }
 
     fn census(&self, call: Call) -> StoreFuture<'_, Vec<Census>> {
-        self.layer.around(call, Step::Census, self.store.census(call))
+        self.step(call, Step::Census, |store| store.census(call))
     }
 
     fn charge<'a>(&'a self, call: Call, charges: &'a [Charge], once: Option<&'a Once>) -> StoreFuture<'a, Charged> {
-        self.layer.around(call, Step::Charge, self.store.charge(call, charges, once))
+        self.step(call, Step::Charge, |store| store.charge(call, charges, once))
     }
 
     fn hold<'a>(&'a self, call: Call, hold: &'a Hold) -> StoreFuture<'a, Charged> {
-        self.layer.around(call, Step::Hold, self.store.hold(call, hold))
+        self.step(call, Step::Hold, |store| store.hold(call, hold))
     }
 
     fn settle<'a>(&'a self, call: Call, settle: &'a Settle) -> StoreFuture<'a, Settled> {
-        self.layer.around(call, Step::Settle, self.store.settle(call, settle))
+        self.step(call, Step::Settle, |store| store.settle(call, settle))
     }
 
     fn balances<'a>(&'a self, call: Call, keys: &'a [CounterKey]) -> StoreFuture<'a, Vec<Balance>> {
-        self.layer.around(call, Step::Balances, self.store.balances(call, keys))
+        self.step(call, Step::Balances, |store| store.balances(call, keys))
     }
 
     fn adjust<'a>(
@@ -170,11 +205,11 @@ impl<L: Layer> Store for Layered<L> {
         once: Option<&'a Once>,
         event: &'a Event,
     ) -> StoreFuture<'a, Charged> {
-        self.layer.around(call, Step::Adjust, self.store.adjust(call, adjustments, once, event))
+        self.step(call, Step::Adjust, |store| store.adjust(call, adjustments, once, event))
     }
 
     fn identity<'a>(&'a self, call: Call, token: &'a TokenDigest) -> StoreFuture<'a, Option<KeptIdentity>> {
-        self.layer.around(call, Step::Identity, self.store.identity(call, token))
+        self.step(call, Step::Identity, |store| store.identity(call, token))
     }
 
     fn put_identity<'a>(
@@ -184,18 +219,18 @@ impl<L: Layer> Store for Layered<L> {
         kept: &'a KeptIdentity,
         followed: u64,
     ) -> StoreFuture<'a, ()> {
-        self.layer.around(call, Step::PutIdentity, self.store.put_identity(call, token, kept, followed))
+        self.step(call, Step::PutIdentity, |store| store.put_identity(call, token, kept, followed))
     }
 
     fn forget_identities<'a>(&'a self, call: Call, which: &'a Forgotten, event: &'a Event) -> StoreFuture<'a, ()> {
-        self.layer.around(call, Step::ForgetIdentities, self.store.forget_identities(call, which, event))
+        self.step(call, Step::ForgetIdentities, |store| store.forget_identities(call, which, event))
     }
 
     fn record<'a>(&'a self, call: Call, events: &'a [Event]) -> StoreFuture<'a, ()> {
-        self.layer.around(call, Step::Record, self.store.record(call, events))
+        self.step(call, Step::Record, |store| store.record(call, events))
     }
 
     fn events<'a>(&'a self, call: Call, query: &'a EventQuery) -> StoreFuture<'a, Vec<Event>> {
-        self.layer.around(call, Step::Events, self.store.events(call, query))
+        self.step(call, Step::Events, |store| store.events(call, query))
     }
 }
