@@ -341,7 +341,7 @@ impl Admission {
 
     /// A request that is made now.
     pub(crate) fn call(&self, wait: Wait) -> Call {
-        Call::new(self.ratchet.wall(&*self.clock), wait).asked_now()
+        Call::new(self.ratchet.wall(&*self.clock), wait).asked_now(&*self.clock)
     }
 
     /// What makes a request under an idempotency key the same one.

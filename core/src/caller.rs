@@ -75,7 +75,7 @@ impl Admission {
     }
 
     async fn standing(&self, call: Call, record: &Record, plans: &Arc<Plans>) -> Result<Arc<Standing>, Error> {
-        if let Some(standing) = record.standing(plans, call.now, self.clock.monotonic())? {
+        if let Some(standing) = record.standing(plans, call.now, call.monotonic(&*self.clock))? {
             return Ok(standing);
         }
         let start = || {

@@ -58,7 +58,7 @@ impl Admission {
     /// Returns the call for the request's own steps, which have the time that is then left.
     pub(crate) async fn keep_up(self: &Arc<Self>, wait: Wait) -> Call {
         let call = self.call(wait);
-        let now = self.clock.monotonic();
+        let now = call.monotonic(&*self.clock);
         let due = Duration::from_nanos(self.feed.due_ns.load(Ordering::Acquire));
         if now < due {
             return call;

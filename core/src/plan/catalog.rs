@@ -112,7 +112,7 @@ impl Catalog {
         let loaded = self.loaded.read().as_ref().filter(|loaded| loaded.started > cleared).cloned();
         let Some(loaded) = loaded else { return self.load_once(call).await };
         let expired = loaded.started < self.expired.load(Ordering::Acquire);
-        if expired || loaded.stale_from <= self.clock.monotonic() {
+        if expired || loaded.stale_from <= call.monotonic(&*self.clock) {
             self.refresh_aside(call);
         }
         Ok(loaded.plans)

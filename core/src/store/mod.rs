@@ -15,7 +15,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -28,6 +28,7 @@ pub use self::layer::{Fault, FaultCounts, FaultRule, Faults};
 pub use self::memory::MemoryStore;
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::{Durability, SqliteOptions, SqliteStore};
+use crate::clock::Clock;
 use crate::error::Error;
 use crate::event::{Event, EventQuery};
 use crate::plan::Plans;
@@ -48,21 +49,34 @@ pub struct Call {
     pub now: Timestamp,
     /// Whether the calling thread may be made to wait.
     pub wait: Wait,
-    /// When the request was made that this is a step of, by the computer's own clock: all its steps share
-    /// one timeout.
-    pub(crate) asked_at: Option<Instant>,
+    /// When the request was made that this is a step of, if it is one of a request.
+    pub(crate) asked: Option<Asked>,
+}
+
+/// When a request was made.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked {
+    /// By the computer's own clock, by which all steps of the request share one timeout.
+    pub(crate) at: Instant,
+    /// By the engine's clock, so that it is read once for a request.
+    pub(crate) monotonic: Duration,
 }
 
 impl Call {
     /// A call made at `now`.
     #[must_use]
     pub const fn new(now: Timestamp, wait: Wait) -> Self {
-        Self { now, wait, asked_at: None }
+        Self { now, wait, asked: None }
     }
 
-    /// The first step of a request that is made now.
-    pub(crate) fn asked_now(self) -> Self {
-        Self { asked_at: Some(Instant::now()), ..self }
+    /// The steps of a request that is made now.
+    pub(crate) fn asked_now(self, clock: &dyn Clock) -> Self {
+        Self { asked: Some(Asked { at: Instant::now(), monotonic: clock.monotonic() }), ..self }
+    }
+
+    /// When the request was made, by the engine's monotonic time.
+    pub(crate) fn monotonic(&self, clock: &dyn Clock) -> Duration {
+        self.asked.map_or_else(|| clock.monotonic(), |asked| asked.monotonic)
     }
 }
 

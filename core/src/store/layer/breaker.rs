@@ -85,8 +85,9 @@ struct Open {
     probing: bool,
 }
 
-/// The permission to make one step.
-struct Pass<'b> {
+/// The permission to make one step. Given up without a judgement, the step was cancelled.
+#[derive(Debug)]
+pub(super) struct Pass<'b> {
     breaker: &'b CircuitBreaker,
     era: u64,
     probe: bool,
@@ -111,15 +112,8 @@ impl CircuitBreaker {
         self.gate.lock().open.is_some()
     }
 
-    /// Makes the step, if it may be made.
-    pub(super) async fn watch<T>(&self, inner: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-        let pass = self.pass()?;
-        let outcome = inner.await;
-        pass.judge(outcome.as_ref().err());
-        outcome
-    }
-
-    fn pass(&self) -> Result<Pass<'_>, StoreError> {
+    /// The permission to make one step, if it may be made.
+    pub(super) fn pass(&self) -> Result<Pass<'_>, StoreError> {
         let sign = self.sign.load(Ordering::Acquire);
         if sign & 1 == 1 {
             return Ok(Pass { breaker: self, era: sign >> 1, probe: false });
@@ -203,7 +197,8 @@ impl CircuitBreaker {
 }
 
 impl Pass<'_> {
-    fn judge(mut self, error: Option<&StoreError>) {
+    /// Tells the breaker how the step ended.
+    pub(super) fn judge(mut self, error: Option<&StoreError>) {
         match error.filter(|error| is_failure(error)) {
             Some(error) => self.breaker.failed(self.era, error),
             None => self.breaker.succeeded(self.era),
@@ -233,6 +228,11 @@ const fn is_failure(error: &StoreError) -> bool {
 
 impl Layer for CircuitBreaker {
     fn around<'a, T: Send + 'a>(&'a self, _: Call, _: Step, inner: StoreFuture<'a, T>) -> StoreFuture<'a, T> {
-        Box::pin(self.watch(inner))
+        Box::pin(async move {
+            let pass = self.pass()?;
+            let outcome = inner.await;
+            pass.judge(outcome.as_ref().err());
+            outcome
+        })
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -32,28 +33,34 @@ use crate::store::{Call, StoreError, StoreFuture};
 ///
 /// let store = Layered::new(Arc::new(MemoryStore::new()), Timeout::after(Duration::from_secs(2)));
 /// ```
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct Timeout {
     after: Duration,
+    /// Whether a step was ever not ready at once. Until then no request can be late, and no clock is read.
+    has_waited: AtomicBool,
 }
 
 impl Timeout {
     /// Ends what takes longer than this; [`Duration::MAX`] ends nothing.
     #[must_use]
     pub const fn after(after: Duration) -> Self {
-        Self { after }
+        Self { after, has_waited: AtomicBool::new(false) }
     }
 
     /// The error of a request whose time is over before this step is begun.
     pub(super) fn late(&self, call: Call) -> Option<StoreError> {
-        let ends_at = call.asked_at?.checked_add(self.after)?;
+        if !self.has_waited.load(Ordering::Relaxed) {
+            return None;
+        }
+        let ends_at = call.asked?.at.checked_add(self.after)?;
         // Nothing was done, whatever the step.
         (Instant::now() >= ends_at).then_some(StoreError::TimedOut { after: self.after, retry: Retry::Safe })
     }
 
     /// The step, within its time.
-    pub(super) fn bound<'a, T>(&self, call: Call, step: Step, inner: StoreFuture<'a, T>) -> Bounded<'a, T> {
-        Bounded { inner: Some(inner), step, after: self.after, asked_at: call.asked_at, ends_at: None, alarm: None }
+    pub(super) fn bound<'a, T>(&'a self, call: Call, step: Step, inner: StoreFuture<'a, T>) -> Bounded<'a, T> {
+        let since = call.asked.map(|asked| asked.at);
+        Bounded { inner: Some(inner), timeout: self, step, since, alarm: None }
     }
 }
 
@@ -72,11 +79,10 @@ impl Layer for Timeout {
 pub(super) struct Bounded<'a, T> {
     /// None once it has ended.
     inner: Option<StoreFuture<'a, T>>,
+    timeout: &'a Timeout,
     step: Step,
-    after: Duration,
-    asked_at: Option<Instant>,
-    /// Known from when it was first found not to be ready.
-    ends_at: Option<Instant>,
+    /// From when its time runs: from when it was first found not to be ready, unless it was known before.
+    since: Option<Instant>,
     alarm: Option<Alarm>,
 }
 
@@ -91,12 +97,12 @@ impl<T> Bounded<'_, T> {
     /// Waits on, if there is time left.
     fn wait(&mut self, context: &Context<'_>) -> Poll<Result<T, StoreError>> {
         let now = Instant::now();
-        let ends_at = self.ends_at.or_else(|| self.asked_at.unwrap_or(now).checked_add(self.after));
-        self.ends_at = ends_at;
-        let Some(ends_at) = ends_at else { return Poll::Pending };
+        let Timeout { after, has_waited } = self.timeout;
+        has_waited.store(true, Ordering::Relaxed);
+        let Some(ends_at) = self.since.get_or_insert(now).checked_add(*after) else { return Poll::Pending };
         if now >= ends_at {
             self.end();
-            return Poll::Ready(Err(StoreError::TimedOut { after: self.after, retry: self.step.retry_if_lost() }));
+            return Poll::Ready(Err(StoreError::TimedOut { after: *after, retry: self.step.retry_if_lost() }));
         }
         match &self.alarm {
             Some(alarm) => alarm.wake_instead(context.waker()),
@@ -116,9 +122,10 @@ impl<T> Future for Bounded<'_, T> {
         let this = self.get_mut();
         let Some(inner) = &mut this.inner else { return Poll::Pending };
         match catch_unwind(AssertUnwindSafe(|| inner.as_mut().poll(context))) {
-            Ok(Poll::Ready(outcome)) => {
-                this.end();
-                Poll::Ready(outcome)
+            Ok(ready @ Poll::Ready(_)) => {
+                this.inner = None;
+                this.alarm = None;
+                ready
             }
             Ok(Poll::Pending) => this.wait(context),
             Err(_) => {
