@@ -50,7 +50,7 @@ pub struct Reservation {
 #[derive(Debug)]
 pub(crate) struct Held {
     admission: Arc<Admission>,
-    /// None where nothing is held: enforcement is off, or the units are owed.
+    /// None where nothing is held: enforcement is off, the units are owed, or they are not counted.
     id: Option<HoldId>,
     decision: Decision,
     costs: Vec<Cost>,
@@ -93,7 +93,7 @@ impl Reservation {
     }
 
     /// Its name, by which another process may commit it. `None` where nothing is held, because enforcement
-    /// is off or the store could not be asked.
+    /// is off, the store could not be asked, or nothing of it is counted.
     #[must_use]
     pub const fn id(&self) -> Option<HoldId> {
         self.held.id
@@ -262,7 +262,9 @@ impl Admission {
         if !decision.allowed {
             return Ok(Err(decision));
         }
-        let id = Some(id).filter(|_| !decision.degraded && !decision.quotas.is_empty());
+        // What is not counted is not held either, so there is nothing to settle.
+        let counted = decision.quotas.iter().any(|state| state.period.is_some());
+        let id = Some(id).filter(|_| counted && !decision.degraded);
         Ok(Ok(held(id, decision, costs)))
     }
 
