@@ -53,8 +53,7 @@ impl Admission {
         let denial = (!decision.allowed).then(|| {
             let faster = |plan: &&Arc<Plan>| {
                 let rate = caller.plans.rate(plan, scope);
-                let peek = |rate| self.rates.peek(scope, key, rate, plan.rate_multiplier, pace.cost, now).allowed;
-                rate.is_some_and(peek)
+                rate.is_some_and(|rate| would_pass(rate, plan.rate_multiplier, pace.cost, decision.windows()))
             };
             let upgrade_to = caller.upgrades().find(faster).map(|plan| Arc::clone(&plan.id));
             Denial { upgrade_to, ..denied(scope, &decision, pace.cost) }
@@ -89,6 +88,18 @@ impl Admission {
         }
         Ok(())
     }
+}
+
+/// Whether another plan's rate would have let a cost pass, had the key asked for the same units under it.
+///
+/// In units, not by the states that are kept: a state of GCRA is a time, and a burst that is spent under a
+/// slow rate is as long a time as one spent under a fast rate.
+fn would_pass(rate: &Rate, multiplier: u32, cost: u64, denied: &[RateState]) -> bool {
+    rate.limits.iter().map(|limit| limit.times(multiplier)).all(|limit| {
+        let same = denied.iter().find(|state| state.limit.window_s == limit.window_s);
+        let used = same.map_or(0, |state| state.limit.burst.saturating_sub(state.remaining));
+        used.saturating_add(cost) <= limit.burst
+    })
 }
 
 fn denied(scope: &Arc<str>, decision: &RateDecision, cost: u64) -> Denial {
