@@ -14,6 +14,7 @@ mod verbs;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use quotum::Period;
 use serde_json::Value;
 
 use crate::bench::{Bench, Kept};
@@ -130,4 +131,53 @@ fn vectors_have_names_of_their_own_and_expect_something() {
         assert!(expects, "{}, {:?} expects nothing", vector.file, vector.name);
     }
     assert!(names.len() >= 60, "{} vectors", names.len());
+}
+
+/// The vectors are the contract between three languages: what none of them uses is promised in none.
+#[test]
+fn the_vectors_cover_every_verb_reason_period_and_error() {
+    let vectors = vectors();
+    let verbs: BTreeSet<&str> = vectors.iter().flat_map(|v| &v.steps).map(|step| verb_of(step).unwrap()).collect();
+    let missing: Vec<&&str> = verbs::ALL.iter().filter(|verb| !verbs.contains(*verb)).collect();
+    assert!(missing.is_empty(), "no vector uses {missing:?}");
+
+    let mut expected = BTreeSet::new();
+    vectors.iter().flat_map(|v| &v.steps).for_each(|step| gather(step, &mut expected));
+    let reasons = [
+        "quota_exhausted",
+        "never_fits",
+        "feature_not_in_plan",
+        "feature_value_exceeded",
+        "trial_expired",
+        "subscription_inactive",
+        "rate_limited",
+        "unauthenticated",
+        "store_unavailable",
+    ];
+    for reason in reasons {
+        assert!(expected.contains(&format!("reason {reason}")), "no vector expects {reason}");
+    }
+    for period in Period::ALL {
+        assert!(expected.contains(&format!("period {period}")), "no vector expects a quota of a {period}");
+    }
+    for kind in ["invalid_argument", "unknown", "plans", "conflict", "hold_expired", "hold_unknown", "verify", "store"]
+    {
+        assert!(expected.contains(&format!("kind {kind}")), "no vector expects the error {kind}");
+    }
+}
+
+/// Gathers the words that a step expects under the keys that say what is covered.
+fn gather(value: &Value, into: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                if let ("reason" | "period" | "kind", Value::String(word)) = (key.as_str(), value) {
+                    into.insert(format!("{key} {word}"));
+                }
+                gather(value, into);
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| gather(item, into)),
+        _ => {}
+    }
 }
