@@ -43,6 +43,9 @@ pub(crate) struct Named {
 
 impl Bench {
     pub(crate) fn new(plans: &Value, now: &str, settings: &Value, kept: Kept) -> Self {
+        for key in settings.as_object().into_iter().flat_map(|settings| settings.keys()) {
+            assert!(["idempotency_ttl_s", "enforcement"].contains(&key.as_str()), "unknown setting {key:?}");
+        }
         Self {
             clock: Arc::new(ManualClock::at(now.parse().unwrap())),
             reservations: BTreeMap::new(),

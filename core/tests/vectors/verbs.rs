@@ -74,7 +74,7 @@ pub(crate) fn call(
         Ok(quota) => quota,
         Err(error) => return Ok(Err(error_as_json(&error))),
     };
-    let quota = step["by"].as_str().map_or_else(|| quota.clone(), |actor| acting_as(&quota, actor));
+    let quota = step["by"].as_str().map_or_else(|| quota.clone(), |actor| quota.acting_as(actor));
     let answer = match verb {
         "reserve" => reserve(bench, &quota, name, &given, step)?,
         "commit" | "release" => settle(bench, &quota, name, &given)?,
@@ -84,10 +84,6 @@ pub(crate) fn call(
         },
     };
     Ok(answer.map_err(|error| error_as_json(&error)))
-}
-
-fn acting_as(quota: &Quota, actor: &str) -> Quota {
-    quota.acting_as(actor)
 }
 
 /// The arguments of a verb: an object whose keys are all read, or one value.
