@@ -431,7 +431,7 @@ impl Reservation {
     ///
     /// As [`crate::Reservation::commit`].
     pub fn commit(mut self, actual: &[(&str, u64)]) -> Result<Settlement, Error> {
-        block_on(self.held.commit(Wait::Block, actual))
+        block_on(self.held.commit_at_last(Wait::Block, actual))
     }
 
     /// Gives everything back. See [`crate::Reservation::release`].

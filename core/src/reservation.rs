@@ -116,10 +116,11 @@ impl Reservation {
     ///
     /// # Errors
     ///
-    /// [`Error::HoldExpired`] after `expires_at`, [`Error::InvalidArgument`] for a metric that was not
-    /// reserved, and [`Error::Store`] where the store cannot answer: what is held then expires.
+    /// [`Error::HoldExpired`] after `expires_at`. [`Error::InvalidArgument`] for a metric that was not
+    /// reserved, or more units than can be counted: they stay held, and may be committed by the name that
+    /// [`id`](Self::id) gave. [`Error::Store`] where the store cannot answer: what is held then expires.
     pub async fn commit(mut self, actual: &[(&str, u64)]) -> Result<Settlement, Error> {
-        self.held.commit(Wait::Yield, actual).await
+        self.held.commit_at_last(Wait::Yield, actual).await
     }
 
     /// Gives everything back.
@@ -179,6 +180,16 @@ impl Held {
         self.settle(wait, actual).await
     }
 
+    /// Commits a value that is given up by it. A mistake in the arguments must not make the work free: the
+    /// units then stay held.
+    pub(crate) async fn commit_at_last(&mut self, wait: Wait, actual: &[(&str, u64)]) -> Result<Settlement, Error> {
+        let settled = self.commit(wait, actual).await;
+        if settled.as_ref().is_err_and(is_mistake) {
+            self.detach();
+        }
+        settled
+    }
+
     pub(crate) async fn release(&mut self, wait: Wait) -> Result<Settlement, Error> {
         let metrics: Vec<Arc<str>> = self.costs.iter().map(|cost| Arc::clone(&cost.metric)).collect();
         let nothing: Vec<(&str, u64)> = metrics.iter().map(|metric| (&**metric, 0)).collect();
@@ -192,7 +203,8 @@ impl Held {
         };
         let settled = self.admission.commit(wait, id, used).await;
         // Where the store could not answer, dropping tries once more to release.
-        if !matches!(&settled, Err(error) if error.retry() != crate::Retry::Never) {
+        let open = matches!(&settled, Err(error) if is_mistake(error) || error.retry() != crate::Retry::Never);
+        if !open {
             self.id = None;
         }
         settled
@@ -330,6 +342,11 @@ impl Admission {
         let nothing = plans.metrics().map(|metric| Cost { metric: Arc::clone(metric), amount: 0 }).collect();
         self.settle(call, id, nothing).await
     }
+}
+
+/// Whether a call was wrong, so that nothing was asked of the store.
+const fn is_mistake(error: &Error) -> bool {
+    matches!(error, Error::InvalidArgument { .. } | Error::Unknown { .. })
 }
 
 /// Costs as they were given, for a reservation that nothing is held for.
