@@ -22,6 +22,7 @@ use crate::policy::{Enforcement, Modes, Switchboard};
 use crate::rate::RateTable;
 use crate::record::{Changes, Records};
 use crate::request::{Purpose, Request, Who};
+use crate::scope::ScopeState;
 use crate::store::{
     Balance, Call, Charge, Charged, CounterKey, Crossing, Hold, Once, Outcome, Store, StoreError, Wait, charge_all,
 };
@@ -94,31 +95,54 @@ impl Holding {
 }
 
 impl Admission {
-    /// The whole flow for one request.
+    /// The whole flow for one request: straight through where everything is in memory, and otherwise as a
+    /// future that may ask the store.
     pub(crate) async fn admit(self: &Arc<Self>, wait: Wait, request: &Request<'_>) -> Result<Decision, Error> {
+        match self.recall(request) {
+            Recalled::Decided(decision) => decision,
+            // Boxed, so that callers do not carry around what most requests do not need.
+            Recalled::AskStore(identity) => Box::pin(self.ask(wait, request, identity)).await,
+        }
+    }
+
+    /// The flow for a request that is not decided in memory.
+    pub(crate) async fn ask(
+        self: &Arc<Self>,
+        wait: Wait,
+        request: &Request<'_>,
+        identity: Option<Arc<Identity>>,
+    ) -> Result<Decision, Error> {
         let begun = self.observer.begin();
         let call = self.keep_up(wait).await;
-        let decision = self.decide(call, request).await?;
+        let decision = self.decide(call, request, identity).await?;
         self.observer.decided(request.verb(), &decision, call.now, begun);
         Ok(decision)
     }
 
     /// From the request to the decision.
-    async fn decide(&self, call: Call, request: &Request<'_>) -> Result<Decision, Error> {
+    async fn decide(
+        &self,
+        call: Call,
+        request: &Request<'_>,
+        identity: Option<Arc<Identity>>,
+    ) -> Result<Decision, Error> {
         let modes = self.switchboard.modes();
         if modes.everywhere() == Enforcement::Off {
             return Ok(Decision::allow());
         }
-        let identity: Arc<Identity>;
-        let subject = match request.who {
-            Who::Subject(subject) => subject,
-            Who::Token(token) => match self.authenticate(call, token).await? {
-                Authenticated::Known(known) => {
-                    identity = known;
-                    &identity.subject
+        let known: Arc<Identity>;
+        let subject = match (request.who, identity) {
+            (Who::Subject(subject), _) => subject,
+            (Who::Token(_), Some(identity)) => {
+                known = identity;
+                &known.subject
+            }
+            (Who::Token(token), None) => match self.authenticate(call, token).await? {
+                Authenticated::Known(identity) => {
+                    known = identity;
+                    &known.subject
                 }
-                // Nobody is let in because enforcement is in shadow.
-                Authenticated::Refused => return Ok(Decision::deny(None, Denial::because(Reason::Unauthenticated))),
+                Authenticated::Refused => return Ok(stranger()),
             },
         };
         let decision = match self.caller(call, subject).await {
@@ -126,6 +150,96 @@ impl Admission {
             caller => self.decide_for(caller?, &modes, request).await?,
         };
         Ok(shadowed(decision, modes.everywhere()))
+    }
+
+    /// The decision, where everything that it needs is in memory: of features, rates, quotas without a
+    /// limit, and denials that still hold.
+    pub(crate) fn recall(&self, request: &Request<'_>) -> Recalled {
+        let begun = self.observer.begin();
+        let call = self.call(Wait::Block);
+        let decided = match self.recall_at(call, request) {
+            Ok(decided) => decided,
+            Err(identity) => return Recalled::AskStore(identity),
+        };
+        if let Ok(decision) = &decided {
+            self.observer.decided(request.verb(), decision, call.now, begun);
+        }
+        Recalled::Decided(decided)
+    }
+
+    /// As [`recall`](Self::recall); an error is whom a token was found to speak for, on the way to the store.
+    fn recall_at(&self, call: Call, request: &Request<'_>) -> Result<Result<Decision, Error>, Option<Arc<Identity>>> {
+        if self.is_behind(call) {
+            return Err(None);
+        }
+        let modes = self.switchboard.modes();
+        if modes.everywhere() == Enforcement::Off {
+            return Ok(Ok(Decision::allow()));
+        }
+        let identity = match request.who {
+            Who::Subject(_) => None,
+            Who::Token(token) => match self.tokens.as_ref().ok_or(None)?.recall(call.now, token) {
+                Ok(Authenticated::Known(identity)) => Some(identity),
+                Ok(Authenticated::Refused) => return Ok(Ok(stranger())),
+                Err(_) => return Err(None),
+            },
+        };
+        let subject = match (&identity, request.who) {
+            (Some(identity), _) => &identity.subject,
+            (None, Who::Subject(subject) | Who::Token(subject)) => subject,
+        };
+        let decided = self.known_caller(call, subject).and_then(|caller| self.decide_known(&caller, &modes, request));
+        let Some(decided) = decided else { return Err(identity) };
+        Ok(decided.map(|decision| shadowed(decision, modes.everywhere())))
+    }
+
+    /// The decision for a caller who is known, where the store need not be asked.
+    fn decide_known(
+        &self,
+        caller: &Caller,
+        modes: &Arc<Modes>,
+        request: &Request<'_>,
+    ) -> Option<Result<Decision, Error>> {
+        let asks = match Asks::of(caller, request) {
+            Ok(asks) => asks,
+            Err(error) => return Some(Err(error)),
+        };
+        // Before the rate takes anything: it must not take it again on the way to the store.
+        let anonymous = request.idempotency_key.is_none();
+        let weighed = self.weigh_known(caller, modes, anonymous, request.purpose, &asks.costs)?;
+        Some(match self.gate(caller, request, &asks) {
+            Err(error) => Err(error),
+            Ok((_, Some(denied))) => Ok(denied),
+            Ok((rates, None)) => Ok(Decision { rates, ..weighed }),
+        })
+    }
+
+    /// What the quotas say, where that is in memory.
+    fn weigh_known(
+        &self,
+        caller: &Caller,
+        modes: &Arc<Modes>,
+        anonymous: bool,
+        purpose: Purpose,
+        costs: &[Cost],
+    ) -> Option<Decision> {
+        if costs.is_empty() {
+            return Some(caller.allow(Vec::new()));
+        }
+        let starts_trial = caller.standing.trial_to_start && purpose == Purpose::Charge;
+        if starts_trial || caller.standing.refused.is_some() || !self.debts.are_none() {
+            return None;
+        }
+        let counted: Vec<Cost> =
+            costs.iter().filter(|cost| modes.of(&cost.metric) != Enforcement::Off).cloned().collect();
+        if caller.counts(&counted) {
+            return self.known_denial(caller, &caller.basis(modes, &counted)).filter(|_| anonymous);
+        }
+        Some(caller.allow(states_of(&caller.touched(&counted), &[])))
+    }
+
+    fn known_denial(&self, caller: &Caller, basis: &Basis) -> Option<Decision> {
+        caller.record.denials.get(basis, caller.call.now, caller.call.monotonic(&*self.clock))
     }
 
     /// Whom a token speaks for.
@@ -138,22 +252,12 @@ impl Admission {
 
     /// Rate, features and quota, for a caller who is known.
     async fn decide_for(&self, caller: Caller, modes: &Arc<Modes>, request: &Request<'_>) -> Result<Decision, Error> {
-        // Everything is checked before anything is decided, so that a mistake never charges.
-        let costs = match request.asks_only_for_costs() {
-            true => some_costs_of(&caller.plans, request.costs)?,
-            false => costs_of(&caller.plans, request.costs, 1)?,
-        };
-        let features = features_of(&caller.plans, &request.features)?;
-        let paced = request.pace.map(|pace| self.pace(&caller, pace, request.purpose)).transpose()?;
-        let (rates, denial) = paced.unwrap_or_default();
-        if let Some(denial) = denial {
-            return Ok(Decision { rates, ..caller.deny(Vec::new(), denial) });
+        let asks = Asks::of(&caller, request)?;
+        let (rates, denied) = self.gate(&caller, request, &asks)?;
+        if let Some(denied) = denied {
+            return Ok(denied);
         }
-        for (feature, requested) in features {
-            if let Some(decision) = self.lacks(&caller, &feature, requested) {
-                return Ok(Decision { rates, ..decision });
-            }
-        }
+        let costs = asks.costs;
         let decision = match (request.purpose, request.idempotency_key) {
             (Purpose::Look, _) => self.weigh(caller, modes, Step::Look, costs).await?,
             (Purpose::Charge, None) => self.weigh(caller, modes, Step::Charge(None), costs).await?,
@@ -163,6 +267,21 @@ impl Admission {
             }
         };
         Ok(Decision { rates, ..decision })
+    }
+
+    /// The stages before the quota: how the rate stands, and the denial of it or of a feature.
+    fn gate(&self, caller: &Caller, request: &Request<'_>, asks: &Asks<'_>) -> Result<Gated, Error> {
+        let paced = request.pace.map(|pace| self.pace(caller, pace, request.purpose)).transpose()?;
+        let (rates, denial) = paced.unwrap_or_default();
+        if let Some(denial) = denial {
+            let denied = caller.deny(Vec::new(), denial);
+            return Ok((Vec::new(), Some(Decision { rates, ..denied })));
+        }
+        let lacks = |(feature, requested): &Required<'_>| self.lacks(caller, feature, *requested);
+        Ok(match asks.features.iter().find_map(lacks) {
+            Some(denied) => (Vec::new(), Some(Decision { rates, ..denied })),
+            None => (rates, None),
+        })
     }
 
     /// The denial of a feature that the plan does not have, or has less of than was asked for.
@@ -218,14 +337,8 @@ impl Admission {
         if let Some(denial) = caller.refusal().filter(|_| !costs.is_empty()) {
             return Ok(self.denied(caller, Vec::new(), denial, costs).await);
         }
-        let basis = step.is_anonymous().then(|| Basis {
-            costs: costs.to_vec(),
-            plan: Arc::clone(&caller.standing.plan),
-            modes: Arc::clone(modes),
-            epochs: caller.epochs(),
-        });
-        let known = |basis| caller.record.denials.get(basis, caller.call.now, self.clock.monotonic());
-        if let Some(denied) = basis.as_ref().and_then(known) {
+        let basis = step.is_anonymous().then(|| caller.basis(modes, costs));
+        if let Some(denied) = basis.as_ref().and_then(|basis| self.known_denial(caller, basis)) {
             return Ok(denied);
         }
         let mut asked: Vec<Cost> = costs.to_vec();
@@ -475,6 +588,38 @@ pub(crate) fn check_key(key: &str) -> Result<(), Error> {
         return Err(Error::argument("idempotency_key", found, format!("a text of 1 to {KEY_BYTES_MAX} bytes")));
     }
     Ok(())
+}
+
+/// What became of a request that was to be decided in memory.
+pub(crate) enum Recalled {
+    Decided(Result<Decision, Error>),
+    /// The store is needed, or the verifier: whom the token speaks for, if that is known already.
+    AskStore(Option<Arc<Identity>>),
+}
+
+/// What the stages before the quota have said.
+type Gated = (Vec<ScopeState>, Option<Decision>);
+
+/// What a request asks for, in names that the plans know. Everything is checked before anything is decided,
+/// so that a mistake never charges.
+struct Asks<'r> {
+    costs: Vec<Cost>,
+    features: Vec<Required<'r>>,
+}
+
+impl<'r> Asks<'r> {
+    fn of(caller: &Caller, request: &'r Request<'_>) -> Result<Self, Error> {
+        let costs = match request.asks_only_for_costs() {
+            true => some_costs_of(&caller.plans, request.costs)?,
+            false => costs_of(&caller.plans, request.costs, 1)?,
+        };
+        Ok(Self { costs, features: features_of(&caller.plans, &request.features)? })
+    }
+}
+
+/// The denial of a token that speaks for nobody, which shadow does not lift: it would let anybody in.
+fn stranger() -> Decision {
+    Decision::deny(None, Denial::because(Reason::Unauthenticated))
 }
 
 /// A feature that must be in the plan, and the value that it must grant, if any.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use pollster::block_on;
 
+use crate::admission::Recalled;
 use crate::clock::Clock;
 use crate::decision::{Decision, QuotaState, Usage};
 use crate::error::Error;
@@ -68,7 +69,21 @@ impl Quota {
     ///
     /// As [`crate::Quota::admit`].
     pub fn admit(&self, request: &Request<'_>) -> Result<Decision, Error> {
-        block_on(self.inner.admission.admit(Wait::Block, request))
+        self.decide(request)
+    }
+
+    fn decide(&self, request: &Request<'_>) -> Result<Decision, Error> {
+        // What is in memory needs no future.
+        match self.inner.admission.recall(request) {
+            Recalled::Decided(decision) => decision,
+            Recalled::AskStore(identity) => block_on(self.inner.admission.ask(Wait::Block, request, identity)),
+        }
+    }
+
+    /// As `admit`, where everything is in memory. See [`crate::Quota::try_admit`].
+    #[must_use]
+    pub fn try_admit(&self, request: &Request<'_>) -> Option<Result<Decision, Error>> {
+        self.inner.try_admit(request)
     }
 
     /// Charges every cost, or none. See [`crate::Quota::consume`].
@@ -77,7 +92,7 @@ impl Quota {
     ///
     /// As [`crate::Quota::consume`].
     pub fn consume(&self, subject: &str, costs: &[(&str, u64)]) -> Result<Decision, Error> {
-        block_on(self.inner.admission.admit(Wait::Block, &Request::by(subject).costs(costs)))
+        self.decide(&Request::by(subject).costs(costs))
     }
 
     /// Charges at most once under an idempotency key. See [`crate::Quota::consume_once`].
@@ -86,7 +101,7 @@ impl Quota {
     ///
     /// As [`crate::Quota::consume_once`].
     pub fn consume_once(&self, subject: &str, costs: &[(&str, u64)], idempotency_key: &str) -> Result<Decision, Error> {
-        block_on(self.inner.admission.admit(Wait::Block, &Request::by(subject).costs(costs).once(idempotency_key)))
+        self.decide(&Request::by(subject).costs(costs).once(idempotency_key))
     }
 
     /// Whether the costs would be allowed now. See [`crate::Quota::check`].
@@ -95,7 +110,7 @@ impl Quota {
     ///
     /// As [`crate::Quota::check`].
     pub fn check(&self, subject: &str, costs: &[(&str, u64)]) -> Result<Decision, Error> {
-        block_on(self.inner.admission.admit(Wait::Block, &Request::by(subject).costs(costs).looking()))
+        self.decide(&Request::by(subject).costs(costs).looking())
     }
 
     /// Sets units aside: the reservation, or the decision that denied it. See [`crate::Quota::reserve`].
@@ -225,7 +240,7 @@ impl Quota {
     ///
     /// As [`crate::Quota::require`].
     pub fn require(&self, subject: &str, name: &str) -> Result<Decision, Error> {
-        block_on(self.inner.admission.admit(Wait::Block, &Request::by(subject).feature(name)))
+        self.decide(&Request::by(subject).feature(name))
     }
 
     /// Decides whether the plan grants a value of a feature. See [`crate::Quota::require_value`].
@@ -234,7 +249,7 @@ impl Quota {
     ///
     /// As [`crate::Quota::require_value`].
     pub fn require_value(&self, subject: &str, name: &str, value: impl Into<FeatureValue>) -> Result<Decision, Error> {
-        block_on(self.inner.admission.admit(Wait::Block, &Request::by(subject).feature_value(name, value)))
+        self.decide(&Request::by(subject).feature_value(name, value))
     }
 
     /// The plans that the public may see, by rank. See [`crate::Quota::plans`].

@@ -8,11 +8,13 @@ use crate::admission::Admission;
 use crate::decision::{Decision, Denial, QuotaState};
 use crate::error::{Error, Kind};
 use crate::plan::{Plan, Plans, upgrade};
+use crate::policy::Modes;
 use crate::record::{Fetched, Record};
 use crate::standing::Standing;
 use crate::store::{Call, CounterKey};
 use crate::subscription::{SUBJECT_BYTES_MAX, Subscription};
 use crate::usage::demand::{Cost, Owners, Touched};
+use crate::usage::denial_cache::Basis;
 use crate::usage::period::{Period, Window};
 use crate::usage::usage_cache::Reading;
 
@@ -83,6 +85,24 @@ impl Admission {
         }
     }
 
+    /// The caller, where everything that is to be known of it is in memory.
+    pub(crate) fn known_caller(&self, call: Call, subject: &str) -> Option<Caller> {
+        let monotonic = call.monotonic(&*self.clock);
+        let plans = self.catalog.known(monotonic)?;
+        let standing = |record: &Record| record.standing(&plans, call.now, monotonic).ok().flatten();
+        let record = self.records.known(subject)?;
+        let own = standing(&record)?;
+        let subject = Arc::clone(&record.subject);
+        let Some(membership) = &own.membership else {
+            let owners = Owners { subject, account: None };
+            return Some(Caller { call, plans, standing: own, owners, record, account: None });
+        };
+        let account = self.records.known(&membership.account)?;
+        let standing = membership.within(standing(&account)?);
+        let owners = Owners { subject, account: Some(Arc::clone(&account.subject)) };
+        Some(Caller { call, plans, standing, owners, record, account: Some(account) })
+    }
+
     async fn caller_under(&self, call: Call, plans: &Arc<Plans>, subject: &str) -> Result<Caller, Error> {
         let record = self.records.of(subject);
         let own = self.standing(call, &record, plans).await?;
@@ -108,7 +128,7 @@ impl Admission {
             let stale_from = self.clock.monotonic().saturating_add(self.subscription_ttl);
             let changes = self.changes.count();
             let fetch = async move {
-                let subscription = store.subscription(call, &subject).await?;
+                let subscription = store.subscription(call, &subject).await?.map(Box::new);
                 Ok(Fetched { subscription, stale_from, changes })
             };
             fetch.boxed()
@@ -156,6 +176,23 @@ impl Caller {
 
     pub(crate) fn window(&self, period: Period) -> Window {
         period.window(self.call.now, &self.standing.zone, self.standing.anchor)
+    }
+
+    /// Whether any of these costs is counted anywhere.
+    pub(crate) fn counts(&self, costs: &[Cost]) -> bool {
+        let plan = &self.standing.plan;
+        let mut limits = costs.iter().flat_map(|cost| self.owners.limits(plan, &cost.metric));
+        limits.any(|(_, limit)| limit.period().is_some())
+    }
+
+    /// Which decision would be made on these costs.
+    pub(crate) fn basis(&self, modes: &Arc<Modes>, costs: &[Cost]) -> Basis {
+        Basis {
+            costs: costs.to_vec(),
+            plan: Arc::clone(&self.standing.plan),
+            modes: Arc::clone(modes),
+            epochs: self.epochs(),
+        }
     }
 
     /// As of which changes a denial of this caller holds.

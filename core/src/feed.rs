@@ -88,6 +88,12 @@ impl Admission {
         call
     }
 
+    /// Whether the feed is to be followed before anything is decided.
+    pub(crate) fn is_behind(&self, call: Call) -> bool {
+        let due = Duration::from_nanos(self.feed.due_ns.load(Ordering::Acquire));
+        call.monotonic(&*self.clock) >= due
+    }
+
     fn postpone(&self, now: Duration) {
         let next_ns = u64::try_from(now.saturating_add(self.feed.interval).as_nanos()).unwrap_or(u64::MAX);
         self.feed.due_ns.fetch_max(next_ns, Ordering::AcqRel);

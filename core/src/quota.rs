@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::admin::Actor;
-use crate::admission::Admission;
+use crate::admission::{Admission, Recalled};
 use crate::clock::{Clock, Ratchet, SystemClock};
 use crate::debt::Debts;
 use crate::decision::{Decision, QuotaState, Usage};
@@ -85,6 +85,17 @@ impl Quota {
     /// says [`StoreUnavailable`](crate::Reason::StoreUnavailable), unless the plan allows units without it.
     pub async fn admit(&self, request: &Request<'_>) -> Result<Decision, Error> {
         self.admission.admit(Wait::Yield, request).await
+    }
+
+    /// As [`admit`](Self::admit), where everything that the decision needs is in memory: features, rates,
+    /// quotas without a limit, denials that still hold. `None` where the store or the verifier must be asked;
+    /// nothing has then been done.
+    #[must_use]
+    pub fn try_admit(&self, request: &Request<'_>) -> Option<Result<Decision, Error>> {
+        match self.admission.recall(request) {
+            Recalled::Decided(decision) => Some(decision),
+            Recalled::AskStore(_) => None,
+        }
     }
 
     /// Charges every cost, or none: allowed only if each metric has room in every one of its periods, the

@@ -74,6 +74,11 @@ impl Records {
         record
     }
 
+    /// The record of a subject, if there is one.
+    pub(crate) fn known(&self, subject: &str) -> Option<Arc<Record>> {
+        self.shard(subject)?.lock().get(subject).map(Arc::clone)
+    }
+
     /// Notes that something has changed that a cached denial of the subject may have been due to.
     pub(crate) fn loosen(&self, subject: &str) {
         let record = self.shard(subject).and_then(|shard| shard.lock().peek(subject).cloned());
@@ -129,7 +134,7 @@ pub(crate) struct Record {
 /// A subscription as the store has told it.
 #[derive(Debug, Clone)]
 pub(crate) struct Fetched {
-    pub(crate) subscription: Option<Subscription>,
+    pub(crate) subscription: Option<Box<Subscription>>,
     /// Monotonic time from which the store must be asked again.
     pub(crate) stale_from: Duration,
     /// How many subscriptions this process had changed before it asked: see [`Changes`].
@@ -205,7 +210,7 @@ impl Record {
         }
         let mut known = self.known.write();
         let Some(known) = known.as_mut() else { return Ok(None) };
-        known.standing = Arc::new(Standing::of(known.fetched.subscription.as_ref(), plans, now)?);
+        known.standing = Arc::new(Standing::of(known.fetched.subscription.as_deref(), plans, now)?);
         known.plans = Arc::clone(plans);
         Ok(Some(Arc::clone(&known.standing)))
     }
@@ -213,7 +218,7 @@ impl Record {
     /// What was known last amounts to, however old it is: for when the store cannot be asked.
     pub(crate) fn last_known(&self, plans: &Arc<Plans>, now: Timestamp) -> Option<Result<Arc<Standing>, Error>> {
         let known = self.known.read();
-        let subscription = known.as_ref()?.fetched.subscription.as_ref();
+        let subscription = known.as_ref()?.fetched.subscription.as_deref();
         Some(Standing::of(subscription, plans, now).map(Arc::new))
     }
 
@@ -226,7 +231,7 @@ impl Record {
         plans: &Arc<Plans>,
         now: Timestamp,
     ) -> Result<Arc<Standing>, Error> {
-        let standing = Arc::new(Standing::of(fetched.subscription.as_ref(), plans, now)?);
+        let standing = Arc::new(Standing::of(fetched.subscription.as_deref(), plans, now)?);
         let mut known = self.known.write();
         let newest = known.as_ref().is_none_or(|known| known.fetched.stale_from <= fetched.stale_from);
         if newest && fetched.changes == changes.count() {

@@ -118,6 +118,14 @@ impl Catalog {
         Ok(loaded.plans)
     }
 
+    /// The plans in force, if they need no refresh.
+    pub(crate) fn known(&self, monotonic: Duration) -> Option<Arc<Plans>> {
+        let since = self.cleared.load(Ordering::Acquire).max(self.expired.load(Ordering::Acquire));
+        let loaded = self.loaded.read();
+        let fresh = loaded.as_ref().filter(|loaded| loaded.started > since && monotonic < loaded.stale_from);
+        fresh.map(|loaded| Arc::clone(&loaded.plans))
+    }
+
     /// Plans that may know a plan which those in force do not: loaded anew, unless they were just now.
     /// Meanwhile other callers are served as ever.
     pub(crate) async fn newer(self: &Arc<Self>, call: Call) -> Result<Arc<Plans>, Error> {
