@@ -17,7 +17,7 @@ use crate::error::{Error, Retry};
 use crate::feed::Feed;
 use crate::observer::Observer;
 use crate::plan::catalog::Catalog;
-use crate::plan::{FeatureValue, Plan, Plans, UNITS_MAX, upgrade};
+use crate::plan::{FeatureValue, Plan, Plans, QuotaLimit, UNITS_MAX, upgrade};
 use crate::policy::{Enforcement, Modes, Switchboard};
 use crate::rate::RateTable;
 use crate::record::{Changes, Records};
@@ -335,6 +335,10 @@ impl Admission {
         costs: &[Cost],
     ) -> Result<Decision, Error> {
         if let Some(denial) = caller.refusal().filter(|_| !costs.is_empty()) {
+            // What was granted before the subscription lapsed is answered as it was.
+            if let Some(repeated) = self.made_before(caller, step, costs).await? {
+                return Ok(repeated);
+            }
             return Ok(self.denied(caller, Vec::new(), denial, costs).await);
         }
         let basis = step.is_anonymous().then(|| caller.basis(modes, costs));
@@ -349,20 +353,15 @@ impl Admission {
                 Err(Error::Store(error)) => return self.unavailable(caller, modes, step, &asked, &error),
                 charged => charged?,
             };
-            let states = match charged.outcome {
-                // As they stood then: in the windows of that time.
-                Outcome::Repeated(at) => {
-                    let then = |period: Period| period.window(at, &caller.standing.zone, caller.standing.anchor);
-                    let touched = Touched::by(&asked, &caller.standing.plan, &caller.owners, then);
-                    states_of(&touched, &charged.balances)
-                }
-                _ => states_of(&touched, &charged.balances),
-            };
+            if let Outcome::Repeated(at) = charged.outcome {
+                return Ok(Decision { would_deny, ..caller.repeat(at, &asked, &charged) });
+            }
+            let states = states_of(&touched, &charged.balances);
             if charged.granted() {
-                let repeated = matches!(charged.outcome, Outcome::Repeated(_));
                 let asked_store = !charged.balances.is_empty();
-                let trace = Trace { crossed: crossed_of(&touched, charged.crossed), asked_store };
-                return Ok(Decision { would_deny, repeated, trace, ..caller.allow(states) });
+                let crossed = crossed_of(&touched, charged.crossed);
+                let trace = Trace { crossed, asked_store, ..Trace::default() };
+                return Ok(Decision { would_deny, trace, ..caller.allow(states) });
             }
             let in_shadow = |quota: &Touched| modes.of(&quota.metric) == Enforcement::Shadow;
             let enforced = demand::full(&touched, &states).filter(|(quota, _)| !in_shadow(quota));
@@ -383,11 +382,33 @@ impl Admission {
         }
     }
 
+    /// The answer to a step that was made before under its key, if it was: asked for within limits that
+    /// nothing fits into, so that it is not made now.
+    async fn made_before(&self, caller: &Caller, step: Step<'_>, costs: &[Cost]) -> Result<Option<Decision>, Error> {
+        if step.is_anonymous() {
+            return Ok(None);
+        }
+        let mut touched = caller.touched(costs);
+        for quota in &mut touched {
+            if let Some(period) = quota.limit.period() {
+                quota.limit = QuotaLimit::Limited { units: 0, period };
+            }
+        }
+        let charged = match self.attempt(caller, step, &touched).await {
+            Err(Error::Store(_)) => return Ok(None),
+            charged => charged?,
+        };
+        Ok(match charged.outcome {
+            Outcome::Repeated(at) => Some(caller.repeat(at, costs, &charged)),
+            _ => None,
+        })
+    }
+
     /// One attempt, by the store or without it where nothing is counted.
     async fn attempt(&self, caller: &Caller, step: Step<'_>, touched: &[Touched]) -> Result<Charged, Error> {
         let charges: Vec<Charge> = touched.iter().filter_map(Touched::charge).collect();
         if charges.is_empty() {
-            return Ok(Charged { outcome: Outcome::Granted, balances: Vec::new(), crossed: Vec::new() });
+            return Ok(Charged::new(Outcome::Granted, Vec::new()));
         }
         match self.collect_debt(caller.call, &caller.owners.subject).await {
             // The store cannot be asked: the charge itself would only wait as long again.
@@ -419,7 +440,7 @@ impl Admission {
         let mut read = balances.iter().copied();
         let next = |_: &CounterKey| read.next().ok_or_else(|| store_lied("it left out balances"));
         let weighed = charge_all(charges, next, Balance::charged)?;
-        Ok(Charged { outcome: weighed.outcome, balances, crossed: Vec::new() })
+        Ok(Charged::new(weighed.outcome, balances))
     }
 
     /// The answer where the store cannot say: what the plan allows without it, or a denial.

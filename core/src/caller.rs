@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use futures_util::FutureExt;
+use jiff::Timestamp;
 
 use crate::admission::Admission;
-use crate::decision::{Decision, Denial, QuotaState};
+use crate::decision::{Decision, Denial, QuotaState, Trace};
 use crate::error::{Error, Kind};
 use crate::plan::{Plan, Plans, upgrade};
 use crate::policy::Modes;
 use crate::record::{Fetched, Record};
 use crate::standing::Standing;
-use crate::store::{Call, CounterKey};
+use crate::store::{Call, Charged, CounterKey};
 use crate::subscription::{SUBJECT_BYTES_MAX, Subscription};
 use crate::usage::demand::{Cost, Owners, Touched};
 use crate::usage::denial_cache::Basis;
@@ -176,6 +177,25 @@ impl Caller {
 
     pub(crate) fn window(&self, period: Period) -> Window {
         period.window(self.call.now, &self.standing.zone, self.standing.anchor)
+    }
+
+    /// The answer to a request that was granted before, at this time.
+    pub(crate) fn repeat(&self, at: Timestamp, costs: &[Cost], charged: &Charged) -> Decision {
+        let trace = Trace { asked_store: true, granted_at: Some(at), ..Trace::default() };
+        Decision { repeated: true, trace, ..self.allow(self.states_at(at, costs, charged)) }
+    }
+
+    /// How the quotas of these costs stood when they were first charged: in the windows of that time, and of
+    /// the counters that were charged then, whatever the plan has become since.
+    fn states_at(&self, at: Timestamp, costs: &[Cost], charged: &Charged) -> Vec<QuotaState> {
+        let then = |period: Period| period.window(at, &self.standing.zone, self.standing.anchor);
+        let touched = Touched::by(costs, &self.standing.plan, &self.owners, then);
+        let known = touched.into_iter().filter_map(|quota| {
+            let key = quota.key()?;
+            let (_, balance) = charged.keys.iter().zip(&charged.balances).find(|(charged, _)| **charged == key)?;
+            Some(QuotaState::new(&quota, *balance))
+        });
+        known.collect()
     }
 
     /// Whether any of these costs is counted anywhere.

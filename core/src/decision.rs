@@ -77,6 +77,8 @@ pub(crate) struct Trace {
     pub(crate) crossed: Vec<Crossing>,
     /// Whether the store was asked for counters.
     pub(crate) asked_store: bool,
+    /// When it was granted first, if this is that answer again.
+    pub(crate) granted_at: Option<Timestamp>,
 }
 
 impl PartialEq for Trace {
@@ -99,7 +101,7 @@ impl Decision {
             would_deny: None,
             degraded: false,
             repeated: false,
-            trace: Trace { crossed: Vec::new(), asked_store: false },
+            trace: Trace { crossed: Vec::new(), asked_store: false, granted_at: None },
         }
     }
 

@@ -251,9 +251,10 @@ impl Admission {
         let modes = self.switchboard.modes();
         let later = |after: Duration| call.now.checked_add(after).unwrap_or(Timestamp::MAX);
         let expires_at = later(ttl);
-        let held = |id, decision, costs| Held { admission: Arc::clone(self), id, decision, costs, expires_at };
+        let held =
+            |id, decision, costs, expires_at| Held { admission: Arc::clone(self), id, decision, costs, expires_at };
         if modes.everywhere() == Enforcement::Off {
-            return Ok(Ok(held(None, Decision::allow(), named(costs))));
+            return Ok(Ok(held(None, Decision::allow(), named(costs), expires_at)));
         }
         let caller = match self.caller(call, subject).await {
             Err(Error::Store(error)) => {
@@ -266,7 +267,7 @@ impl Admission {
             Some(key) => HoldId::of_key(subject, key),
             None => HoldId::random()?,
         };
-        let arguments = fingerprint("reserve", &costs);
+        let arguments = fingerprint(&format!("reserve for {} ms", ttl.as_millis()), &costs);
         let kept_until = later(ttl.saturating_add(self.idempotency_ttl));
         let holding = Holding { id, arguments, expires_at, kept_until, key: key.map(Arc::from) };
         let decision = self.weigh(caller, &modes, Step::Hold(&holding), costs.clone()).await?;
@@ -276,8 +277,10 @@ impl Admission {
         }
         // What is not counted is not held either, so there is nothing to settle.
         let counted = decision.quotas.iter().any(|state| state.period.is_some());
-        let id = Some(id).filter(|_| counted && !decision.degraded);
-        Ok(Ok(held(id, decision, costs)))
+        let id = Some(id).filter(|_| (counted || decision.repeated) && !decision.degraded);
+        // A reservation that was made before expires as it was to then.
+        let granted_at = decision.trace.granted_at.and_then(|at| at.checked_add(ttl).ok());
+        Ok(Ok(held(id, decision, costs, granted_at.unwrap_or(expires_at))))
     }
 
     /// Settles a reservation by its name.

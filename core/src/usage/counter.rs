@@ -169,6 +169,9 @@ pub struct Charged {
     pub outcome: Outcome,
     /// What each charged counter holds: now, or of a repeated step, right after it was first made.
     pub balances: Vec<Balance>,
+    /// Of a repeated step, the counters that the balances are of: those of the first time. Otherwise they are
+    /// those of the step, and this is empty.
+    pub keys: Vec<CounterKey>,
     /// The thresholds that were reached by this step and never before.
     pub crossed: Vec<Crossing>,
 }
@@ -197,11 +200,20 @@ pub enum Outcome {
 
 impl Charged {
     pub(crate) const fn conflict() -> Self {
-        Self { outcome: Outcome::Conflict, balances: Vec::new(), crossed: Vec::new() }
+        Self::new(Outcome::Conflict, Vec::new())
     }
 
-    pub(crate) const fn repeated(at: Timestamp, balances: Vec<Balance>) -> Self {
-        Self { outcome: Outcome::Repeated(at), balances, crossed: Vec::new() }
+    /// What came of a step that was made now, or not made.
+    #[must_use]
+    pub const fn new(outcome: Outcome, balances: Vec<Balance>) -> Self {
+        Self { outcome, balances, keys: Vec::new(), crossed: Vec::new() }
+    }
+
+    /// What came of a step that was made before, at this time.
+    #[must_use]
+    pub fn repeated(at: Timestamp, made: Vec<(CounterKey, Balance)>) -> Self {
+        let (keys, balances) = made.into_iter().unzip();
+        Self { outcome: Outcome::Repeated(at), balances, keys, crossed: Vec::new() }
     }
 
     /// Whether the charges are made, now or before.
@@ -250,13 +262,13 @@ pub fn charge_all<E>(
         let earlier = charges.iter().zip(&after).rev().find(|(other, _)| other.key == charge.key);
         let balance = earlier.map_or(loaded, |(_, &balance)| balance);
         if !balance.fits(charge.amount, charge.limit) {
-            return Ok(Charged { outcome: Outcome::Refused, balances: before, crossed: Vec::new() });
+            return Ok(Charged::new(Outcome::Refused, before));
         }
         let (balance, reached) = add(balance, charge.amount).telling(charge.limit);
         crossed.extend(reached.map(|percent| Crossing { index, percent }));
         after.push(balance);
     }
-    Ok(Charged { outcome: Outcome::Granted, balances: after, crossed })
+    Ok(Charged { crossed, ..Charged::new(Outcome::Granted, after) })
 }
 
 /// A change of one counter that no limit decides on.

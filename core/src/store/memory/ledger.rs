@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::HoldId;
-use crate::store::{Balance, Charge, Charged, Fingerprint, Hold, Once, Part, Receipt, Settle, Settled};
+use crate::store::{Balance, Charge, Charged, CounterKey, Fingerprint, Hold, Once, Part, Receipt, Settle, Settled};
 
 /// How many entries that are too old are dropped for each one that is added, so that none needs a sweep.
 const DROPPED_AT_ONCE: usize = 4;
@@ -30,7 +30,7 @@ enum Entry {
 struct Step {
     arguments: Fingerprint,
     at: Timestamp,
-    balances: Vec<Balance>,
+    made: Vec<(CounterKey, Balance)>,
     kept_until: Timestamp,
 }
 
@@ -39,7 +39,7 @@ struct Step {
 struct Held {
     arguments: Fingerprint,
     at: Timestamp,
-    balances: Vec<Balance>,
+    made: Vec<(CounterKey, Balance)>,
     charges: Vec<Charge>,
     expires_at: Timestamp,
     kept_until: Timestamp,
@@ -54,36 +54,36 @@ impl Ledger {
             return None;
         }
         Some(match step.arguments == once.arguments {
-            true => Charged::repeated(step.at, step.balances.clone()),
+            true => Charged::repeated(step.at, step.made.clone()),
             false => Charged::conflict(),
         })
     }
 
-    pub(super) fn remember(&mut self, once: &Once, now: Timestamp, balances: &[Balance]) {
+    pub(super) fn remember(&mut self, once: &Once, now: Timestamp, made: Vec<(CounterKey, Balance)>) {
         self.forget(now);
         let place = (Arc::clone(&once.subject), Arc::clone(&once.key));
         let entry = Entry::Step(Arc::clone(&once.subject), Arc::clone(&once.key));
         let (arguments, kept_until) = (once.arguments, once.kept_until);
         self.ends.insert((kept_until.as_millisecond(), entry));
-        self.steps.insert(place, Step { arguments, at: now, balances: balances.to_vec(), kept_until });
+        self.steps.insert(place, Step { arguments, at: now, made, kept_until });
     }
 
     /// What became of a hold of this name that was made before.
     pub(super) fn recall_hold(&self, hold: &Hold, now: Timestamp) -> Option<Charged> {
         let held = self.holds.get(&hold.id).filter(|held| now < held.kept_until)?;
         Some(match held.arguments == hold.arguments {
-            true => Charged::repeated(held.at, held.balances.clone()),
+            true => Charged::repeated(held.at, held.made.clone()),
             false => Charged::conflict(),
         })
     }
 
-    pub(super) fn open(&mut self, hold: &Hold, now: Timestamp, balances: &[Balance]) {
+    pub(super) fn open(&mut self, hold: &Hold, now: Timestamp, made: Vec<(CounterKey, Balance)>) {
         self.forget(now);
         self.ends.insert((hold.kept_until.as_millisecond(), Entry::Hold(hold.id)));
         let held = Held {
             arguments: hold.arguments,
             at: now,
-            balances: balances.to_vec(),
+            made,
             charges: hold.charges.clone(),
             expires_at: hold.expires_at,
             kept_until: hold.kept_until,

@@ -138,7 +138,7 @@ impl MemoryStore {
         }
         let charged = self.add(charges, now, Balance::charged);
         if let (true, Some(once), Some(ledger)) = (charged.granted(), once, ledger.as_mut()) {
-            ledger.remember(once, now, &charged.balances);
+            ledger.remember(once, now, made(charges.iter().map(|charge| &charge.key), &charged.balances));
         }
         charged
     }
@@ -156,7 +156,7 @@ impl MemoryStore {
                 counters.expire_later(&charge.key, hold.id, charge.amount, hold.expires_at);
             }
             drop(counters);
-            ledger.open(hold, now, &charged.balances);
+            ledger.open(hold, now, made(hold.charges.iter().map(|charge| &charge.key), &charged.balances));
         }
         charged
     }
@@ -209,12 +209,12 @@ impl MemoryStore {
         let balances: Vec<Balance> = adjustments.iter().map(&mut apply).collect();
         drop(counters);
         if let Some(once) = once {
-            ledger.remember(once, now, &balances);
+            ledger.remember(once, now, made(adjustments.iter().map(|adjustment| &adjustment.key), &balances));
         }
         if changed {
             self.log.lock().append(event);
         }
-        Charged { outcome: Outcome::Granted, balances, crossed: Vec::new() }
+        Charged::new(Outcome::Granted, balances)
     }
 }
 
@@ -222,6 +222,11 @@ impl Default for MemoryStore {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// The counters of a step with what they then held.
+fn made<'k>(keys: impl Iterator<Item = &'k CounterKey>, balances: &[Balance]) -> Vec<(CounterKey, Balance)> {
+    keys.cloned().zip(balances.iter().copied()).collect()
 }
 
 /// A step that is made when it is polled, at once: this store never waits.

@@ -58,7 +58,7 @@ impl<'c> Batch<'c> {
         }
         let charged = self.add(now, charges, Balance::charged)?;
         if charged.granted() {
-            self.remember(now, once, &charged.balances)?;
+            self.remember(now, once, charges.iter().map(|charge| &charge.key), &charged.balances)?;
         }
         Ok(charged)
     }
@@ -98,11 +98,11 @@ impl<'c> Batch<'c> {
             self.put(key, after);
             balances.push(after);
         }
-        self.remember(now, once, &balances)?;
+        self.remember(now, once, adjustments.iter().map(|adjustment| &adjustment.key), &balances)?;
         if changed {
             log::append(self.connection, event)?;
         }
-        Ok(Charged { outcome: Outcome::Granted, balances, crossed: Vec::new() })
+        Ok(Charged::new(Outcome::Granted, balances))
     }
 
     /// What each counter holds, with expired holds given back but not resolved: this only reads.

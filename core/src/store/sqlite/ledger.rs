@@ -20,14 +20,21 @@ impl Batch<'_> {
     /// What became of a step that was made before.
     pub(super) fn recall(&self, now: Timestamp, once: Option<&Once>) -> Result<Option<Charged>, StoreError> {
         let Some(once) = once else { return Ok(None) };
-        let select = "SELECT arguments, at_ms, balances FROM step
+        let select = "SELECT arguments, at_ms, made FROM step
                       WHERE subject = ?1 AND key = ?2 AND kept_until_ms > ?3";
         let place = (&*once.subject, &*once.key, now.as_millisecond());
         self.earlier(select, place, once.arguments.to_bytes())
     }
 
-    pub(super) fn remember(&self, now: Timestamp, once: Option<&Once>, made: &[Balance]) -> Result<(), StoreError> {
+    pub(super) fn remember<'k>(
+        &self,
+        now: Timestamp,
+        once: Option<&Once>,
+        keys: impl Iterator<Item = &'k CounterKey>,
+        balances: &[Balance],
+    ) -> Result<(), StoreError> {
         let Some(once) = once else { return Ok(()) };
+        let made: Vec<(&CounterKey, &Balance)> = keys.zip(balances).collect();
         forget(
             self.connection,
             now,
@@ -44,7 +51,7 @@ impl Batch<'_> {
         );
         self.connection
             .prepare_cached(
-                "INSERT OR REPLACE INTO step (subject, key, arguments, at_ms, balances, kept_until_ms)
+                "INSERT OR REPLACE INTO step (subject, key, arguments, at_ms, made, kept_until_ms)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             )
             .and_then(|mut insert| insert.execute(values))
@@ -53,7 +60,7 @@ impl Batch<'_> {
     }
 
     pub(super) fn hold(&mut self, now: Timestamp, hold: &Hold) -> Result<Charged, StoreError> {
-        let select = "SELECT arguments, at_ms, balances FROM hold WHERE id = ?1 AND kept_until_ms > ?2";
+        let select = "SELECT arguments, at_ms, made FROM hold WHERE id = ?1 AND kept_until_ms > ?2";
         let place = (hold.id.to_bytes(), now.as_millisecond());
         if let Some(earlier) = self.earlier(select, place, hold.arguments.to_bytes())? {
             return Ok(earlier);
@@ -65,7 +72,9 @@ impl Batch<'_> {
         Ok(charged)
     }
 
-    fn open(&self, now: Timestamp, hold: &Hold, made: &[Balance]) -> Result<(), StoreError> {
+    fn open(&self, now: Timestamp, hold: &Hold, balances: &[Balance]) -> Result<(), StoreError> {
+        let keys = hold.charges.iter().map(|charge| &charge.key);
+        let made: Vec<(&CounterKey, &Balance)> = keys.zip(balances).collect();
         // A hold whose parts are still there holds units still.
         forget(
             self.connection,
@@ -84,7 +93,7 @@ impl Batch<'_> {
         );
         self.connection
             .prepare_cached(
-                "INSERT OR REPLACE INTO hold (id, arguments, at_ms, balances, expires_ms, kept_until_ms)
+                "INSERT OR REPLACE INTO hold (id, arguments, at_ms, made, expires_ms, kept_until_ms)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             )
             .and_then(|mut insert| insert.execute(row))
@@ -204,12 +213,12 @@ impl Batch<'_> {
                 select.query_row(place, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).optional()
             })
             .map_err(failure)?;
-        let Some((known, at_ms, balances)) = row else { return Ok(None) };
+        let Some((known, at_ms, made)) = row else { return Ok(None) };
         if known != arguments {
             return Ok(Some(Charged::conflict()));
         }
         let at = Timestamp::from_millisecond(at_ms).map_err(|error| damaged("a step", &error))?;
-        Ok(Some(Charged::repeated(at, read_json(&balances, "a step")?)))
+        Ok(Some(Charged::repeated(at, read_json(&made, "a step")?)))
     }
 }
 

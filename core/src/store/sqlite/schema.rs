@@ -59,7 +59,7 @@ const MIGRATIONS: [&str; 2] = [
         key TEXT NOT NULL,
         arguments BLOB NOT NULL,
         at_ms INTEGER NOT NULL,
-        balances TEXT NOT NULL,
+        made TEXT NOT NULL,
         kept_until_ms INTEGER NOT NULL,
         PRIMARY KEY (subject, key)
     ) STRICT, WITHOUT ROWID;
@@ -69,7 +69,7 @@ const MIGRATIONS: [&str; 2] = [
         id BLOB NOT NULL PRIMARY KEY,
         arguments BLOB NOT NULL,
         at_ms INTEGER NOT NULL,
-        balances TEXT NOT NULL,
+        made TEXT NOT NULL,
         expires_ms INTEGER NOT NULL,
         expired INTEGER NOT NULL DEFAULT 0,
         receipt TEXT,
