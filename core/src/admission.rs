@@ -25,7 +25,7 @@ use crate::request::{Purpose, Request, Who};
 use crate::store::{
     Balance, Call, Charge, Charged, CounterKey, Crossing, Hold, Once, Outcome, Store, StoreError, Wait, charge_all,
 };
-use crate::token::{Authenticated, Identity, Tokens};
+use crate::token::{Authenticated, Tokens};
 use crate::usage::demand::{self, Cost, Touched, costs_of, keys_of, some_costs_of, states_of};
 use crate::usage::denial_cache::Basis;
 use crate::usage::hold::{Fingerprint, HoldId};
@@ -106,26 +106,41 @@ impl Admission {
     /// From the request to the decision.
     async fn decide(&self, call: Call, request: &Request<'_>) -> Result<Decision, Error> {
         let modes = self.switchboard.modes();
-        if modes.everywhere() == Enforcement::Off {
-            return Ok(Decision::allow());
-        }
-        let identity: Arc<Identity>;
-        let subject = match request.who {
-            Who::Subject(subject) => subject,
+        // Switching the quotas off or into shadow lets nobody in: who is asking is found out first.
+        let identity = match request.who {
+            Who::Subject(_) | Who::Anyone => None,
             Who::Token(token) => match self.authenticate(call, token).await? {
-                Authenticated::Known(known) => {
-                    identity = known;
-                    &identity.subject
-                }
-                // Nobody is let in because enforcement is in shadow.
+                Authenticated::Known(known) => Some(known),
                 Authenticated::Refused => return Ok(Decision::deny(None, Denial::because(Reason::Unauthenticated))),
             },
         };
-        let decision = match self.caller(call, subject).await {
-            Err(Error::Store(error)) => Decision::deny(Some(subject.into()), Denial::unanswered(&error)),
-            caller => self.decide_for(caller?, &modes, request).await?,
+        let subject = match request.who {
+            Who::Subject(subject) => Some(subject),
+            Who::Token(_) | Who::Anyone => identity.as_ref().map(|identity| &*identity.subject),
         };
-        Ok(shadowed(decision, modes.everywhere()))
+        let decision = match subject {
+            _ if modes.everywhere() == Enforcement::Off => {
+                Decision { subject: subject.map(Arc::from), ..Decision::allow() }
+            }
+            None => self.decide_for_anyone(call, request).await?,
+            Some(subject) => match self.caller(call, subject).await {
+                Err(Error::Store(error)) => Decision::deny(Some(subject.into()), Denial::unanswered(&error)),
+                caller => self.decide_for(caller?, &modes, request).await?,
+            },
+        };
+        Ok(Decision { identity, ..shadowed(decision, modes.everywhere()) })
+    }
+
+    /// A rate, and nothing else, for a caller who is not known.
+    async fn decide_for_anyone(&self, call: Call, request: &Request<'_>) -> Result<Decision, Error> {
+        let wanted = request.pace.and_then(|pace| Some((pace, pace.key?)));
+        match wanted.filter(|_| request.features.is_empty() && request.costs.is_empty()) {
+            Some((pace, key)) => self.pace_anyone(&*self.catalog.plans(call).await?, pace, key, request.purpose),
+            None => {
+                let expected = "a rate for a key and nothing else, because nobody is known to have a plan";
+                Err(Error::argument("request", "a request by anyone", expected))
+            }
+        }
     }
 
     /// Whom a token speaks for.

@@ -241,7 +241,8 @@ impl Admission {
         let expires_at = later(ttl);
         let held = |id, decision, costs| Held { admission: Arc::clone(self), id, decision, costs, expires_at };
         if modes.everywhere() == Enforcement::Off {
-            return Ok(Ok(held(None, Decision::allow(), named(costs))));
+            let decision = Decision { subject: Some(subject.into()), ..Decision::allow() };
+            return Ok(Ok(held(None, decision, named(costs))));
         }
         let caller = match self.caller(call, subject).await {
             Err(Error::Store(error)) => {
