@@ -9,7 +9,6 @@ use std::time::Duration;
 use jiff::Timestamp;
 use pollster::block_on;
 
-use crate::admission::Recalled;
 use crate::clock::Clock;
 use crate::decision::{Decision, QuotaState, Usage};
 use crate::error::Error;
@@ -19,6 +18,7 @@ use crate::plan::{CatalogStatus, FeatureValue, Plan, Plans};
 use crate::policy::Enforcement;
 use crate::quota;
 use crate::rate::{RateDecision, RateKey};
+use crate::recall::Recalled;
 use crate::request::Request;
 use crate::reservation::{Held, Settlement};
 use crate::store::{self, BreakerOptions, Census, Store, Subscriber, SubscriberQuery, Wait};
@@ -76,7 +76,7 @@ impl Quota {
         // What is in memory needs no future.
         match self.inner.admission.recall(request) {
             Recalled::Decided(decision) => decision,
-            Recalled::AskStore(identity) => block_on(self.inner.admission.ask(Wait::Block, request, identity)),
+            Recalled::AskStore(found) => block_on(self.inner.admission.ask(Wait::Block, request, *found)),
         }
     }
 

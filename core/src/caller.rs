@@ -86,19 +86,27 @@ impl Admission {
         }
     }
 
+    /// The caller that was found in memory just now, or as it is found in the store.
+    pub(crate) async fn caller_found(&self, call: Call, subject: &str, found: Option<Caller>) -> Result<Caller, Error> {
+        match found {
+            Some(caller) => Ok(Caller { call, ..caller }),
+            None => self.caller(call, subject).await,
+        }
+    }
+
     /// The caller, where everything that is to be known of it is in memory.
     pub(crate) fn known_caller(&self, call: Call, subject: &str) -> Option<Caller> {
         let monotonic = call.monotonic(&*self.clock);
         let plans = self.catalog.known(monotonic)?;
         let standing = |record: &Record| record.standing(&plans, call.now, monotonic).ok().flatten();
-        let record = self.records.known(subject)?;
+        let record = self.records.known(subject, monotonic.as_secs())?;
         let own = standing(&record)?;
         let subject = Arc::clone(&record.subject);
         let Some(membership) = &own.membership else {
             let owners = Owners { subject, account: None };
             return Some(Caller { call, plans, standing: own, owners, record, account: None });
         };
-        let account = self.records.known(&membership.account)?;
+        let account = self.records.known(&membership.account, monotonic.as_secs())?;
         let standing = membership.within(standing(&account)?);
         let owners = Owners { subject, account: Some(Arc::clone(&account.subject)) };
         Some(Caller { call, plans, standing, owners, record, account: Some(account) })
@@ -176,7 +184,11 @@ impl Caller {
     }
 
     pub(crate) fn window(&self, period: Period) -> Window {
-        period.window(self.call.now, &self.standing.zone, self.standing.anchor)
+        let standing = &self.standing;
+        match standing.anchor {
+            None if !standing.has_own_zone => self.plans.windows.at(period, self.call.now, &standing.zone),
+            anchor => period.window(self.call.now, &standing.zone, anchor),
+        }
     }
 
     /// The answer to a request that was granted before, at this time.

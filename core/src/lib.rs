@@ -12,6 +12,7 @@
 //! | from a token to a subject | [`token`], [`token::Verifier`] |
 //! | how fast a key may ask | [`rate`], [`rate::RateTable`] |
 //! | answering over HTTP | [`http`], [`http::Mapping`] |
+#![cfg_attr(feature = "tower", doc = "| admitting requests in axum and hyper | [`tower`], [`tower::QuotaLayer`] |")]
 //! | where counters last | [`store`], [`store::Store`] |
 //! | turning the clock in a test | [`ManualClock`] |
 //!
@@ -23,6 +24,7 @@ mod admin;
 mod admission;
 pub mod blocking;
 mod caller;
+mod charging;
 mod clock;
 mod debt;
 mod decision;
@@ -31,6 +33,7 @@ mod event;
 mod feed;
 mod flight;
 pub mod http;
+mod lookup;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod observer;
@@ -38,6 +41,7 @@ mod plan;
 mod policy;
 mod quota;
 pub mod rate;
+mod recall;
 mod record;
 mod request;
 mod reservation;
@@ -47,6 +51,8 @@ pub mod store;
 mod subscription;
 mod sync;
 pub mod token;
+#[cfg(feature = "tower")]
+pub mod tower;
 mod usage;
 
 pub use jiff::Timestamp;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::admin::Actor;
-use crate::admission::{Admission, Recalled};
+use crate::admission::Admission;
 use crate::clock::{Clock, Ratchet, SystemClock};
 use crate::debt::Debts;
 use crate::decision::{Decision, QuotaState, Usage};
@@ -18,6 +18,7 @@ use crate::plan::catalog::{Catalog, PlansFile};
 use crate::plan::{CatalogStatus, FeatureValue, Plan, Plans};
 use crate::policy::{Enforcement, Switchboard};
 use crate::rate::{RateDecision, RateKey, RateTable};
+use crate::recall::Recalled;
 use crate::record::{Changes, Records};
 use crate::request::Request;
 use crate::reservation::{Reservation, Settlement};

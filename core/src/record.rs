@@ -74,9 +74,15 @@ impl Records {
         record
     }
 
-    /// The record of a subject, if there is one.
-    pub(crate) fn known(&self, subject: &str) -> Option<Arc<Record>> {
-        self.shard(subject)?.lock().get(subject).map(Arc::clone)
+    /// The record of a subject, if there is one. `second` is the time in whole seconds: within one of them
+    /// a record is moved to the front of the list once, because that touches its neighbours too.
+    pub(crate) fn known(&self, subject: &str, second: u64) -> Option<Arc<Record>> {
+        let mut shard = self.shard(subject)?.lock();
+        let record = Arc::clone(shard.peek(subject)?);
+        if record.front_at_s.swap(second, Ordering::Relaxed) != second {
+            shard.promote(subject);
+        }
+        Some(record)
     }
 
     /// Notes that something has changed that a cached denial of the subject may have been due to.
@@ -126,6 +132,8 @@ pub(crate) struct Record {
     pub(crate) usage: UsageCache,
     /// Changes whenever a denial may not hold any more.
     epoch: AtomicU64,
+    /// When it was last moved to the front of the list of records.
+    front_at_s: AtomicU64,
     /// How often this process has charged the subject, so that what it has read of its usage is not shown
     /// after that.
     charges: AtomicU64,
@@ -173,6 +181,7 @@ impl Record {
             denials: DenialCache::default(),
             usage: UsageCache::default(),
             epoch: AtomicU64::new(epoch),
+            front_at_s: AtomicU64::new(u64::MAX),
             charges: AtomicU64::new(0),
         }
     }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use pollster::block_on;
 
-use crate::admission::{Admission, Holding, Step, check_key, fingerprint};
+use crate::admission::{Admission, check_key, fingerprint, shadowed};
+use crate::charging::{Holding, Step};
 use crate::decision::{Decision, Denial};
 use crate::error::Error;
 use crate::event::{Event, EventName};
@@ -254,7 +255,8 @@ impl Admission {
         let held =
             |id, decision, costs, expires_at| Held { admission: Arc::clone(self), id, decision, costs, expires_at };
         if modes.everywhere() == Enforcement::Off {
-            return Ok(Ok(held(None, Decision::allow(), named(costs), expires_at)));
+            let decision = Decision { subject: Some(subject.into()), ..Decision::allow() };
+            return Ok(Ok(held(None, decision, named(costs), expires_at)));
         }
         let caller = match self.caller(call, subject).await {
             Err(Error::Store(error)) => {
@@ -271,7 +273,7 @@ impl Admission {
         let kept_until = later(ttl.saturating_add(self.idempotency_ttl));
         let holding = Holding { id, arguments, expires_at, kept_until, key: key.map(Arc::from) };
         let decision = self.weigh(caller, &modes, Step::Hold(&holding), costs.clone()).await?;
-        let decision = crate::admission::shadowed(decision, modes.everywhere());
+        let decision = shadowed(decision, modes.everywhere());
         if !decision.allowed {
             return Ok(Err(decision));
         }

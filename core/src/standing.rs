@@ -27,6 +27,8 @@ pub(crate) struct Standing {
     pub(crate) expires_at: Option<Timestamp>,
     /// Where its calendar periods begin.
     pub(crate) zone: TimeZone,
+    /// Whether that is not the zone of the plans.
+    pub(crate) has_own_zone: bool,
     /// From when its billing periods are counted.
     pub(crate) anchor: Option<Timestamp>,
     /// The account whose plan is in force in place of all this, if the subject belongs to one.
@@ -91,7 +93,9 @@ impl Standing {
         let zone = zone_of(subscription, plans)?;
         if ended.is_some() && falls_back(subscription, plans) {
             let (status, anchor) = (Some(subscription.status), subscription.anchor);
-            return Ok(Self { status, expires_at, zone, anchor, ..Self::on_default_plan(plans, now) });
+            let has_own_zone = subscription.zone.is_some();
+            let default = Self::on_default_plan(plans, now);
+            return Ok(Self { status, expires_at, zone, has_own_zone, anchor, ..default });
         }
         let trial = subscription.status == Status::Trialing;
         let reason = if trial { Reason::TrialExpired } else { Reason::SubscriptionInactive };
@@ -104,6 +108,7 @@ impl Standing {
             trial_ends_at: ends_at.filter(|_| trial),
             expires_at,
             zone,
+            has_own_zone: subscription.zone.is_some(),
             anchor: subscription.anchor,
             membership: None,
             trial_to_start: false,
@@ -122,6 +127,7 @@ impl Standing {
             trial_ends_at: trial.then(|| after_days(now, plan.trial_days)),
             expires_at: None,
             zone: plans.zone().clone(),
+            has_own_zone: false,
             anchor: None,
             membership: None,
             trial_to_start: trial,
@@ -170,6 +176,8 @@ fn trial_end(subscription: &Subscription, plan: Option<&Plan>) -> Timestamp {
 fn falls_back(subscription: &Subscription, plans: &Plans) -> bool {
     let default = plans.default_plan();
     match subscription.status {
+        // Who could go on by the default plan would not have been stopped.
+        Status::Paused => false,
         _ if default.trial_days > 0 => false,
         Status::Trialing => *default.id == *subscription.plan,
         _ => plans.when_lapsed() == WhenLapsed::DefaultPlan,

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::limit::{QuotaLimit, UNITS_MAX};
 use super::rate::Rate;
 use crate::error::{Error, Kind};
+use crate::usage::period::Windows;
 
 /// One plan: what a subject on it may do, and how it is shown and sold.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -188,6 +189,8 @@ pub struct Plans {
     pub(super) when_lapsed: WhenLapsed,
     /// Of scopes that a plan does not name itself.
     pub(super) rates: BTreeMap<Arc<str>, Rate>,
+    /// The windows of now in `zone`.
+    pub(crate) windows: Windows,
     /// By rank.
     pub(super) plans: Vec<Arc<Plan>>,
 }

@@ -15,6 +15,7 @@ use super::limit::{InvalidLimit, QuotaLimit, UNITS_MAX};
 use super::plan::{FeatureValue, Plan, Plans, Price, WhenLapsed};
 use super::rate::Rate;
 use crate::rate::Algorithm;
+use crate::usage::period::Windows;
 
 /// The longest name of a plan, metric, feature or scope, in bytes.
 const NAME_BYTES_MAX: usize = 64;
@@ -68,7 +69,7 @@ fn read_file(document: &Node, problems: &mut Problems) -> Option<Plans> {
         check_multiplied_rates(&rates, plan, document, problems);
         check_allow_degraded(plan, document, problems);
     }
-    Some(Plans { default_plan, zone, zone_name, grace_days, when_lapsed, rates, plans })
+    Some(Plans { default_plan, zone, zone_name, grace_days, when_lapsed, rates, windows: Windows::default(), plans })
 }
 
 fn read_plan(id: &str, node: &Node, path: &str, problems: &mut Problems) -> Option<Plan> {

@@ -61,6 +61,11 @@ impl DenialCache {
         (now < found.until && monotonic < found.stale_from).then(|| found.decision.clone())
     }
 
+    /// Whether there are any at all.
+    pub(crate) fn has_some(&self) -> bool {
+        !self.0.lock().is_empty()
+    }
+
     pub(crate) fn put(&self, basis: Basis, decision: &Decision, monotonic: Duration) {
         let ends = decision.quotas.iter().filter_map(|state| state.resets_at);
         let held = decision.quotas.iter().any(|state: &QuotaState| state.held > 0);

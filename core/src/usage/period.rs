@@ -9,6 +9,7 @@ use std::str::FromStr;
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Span, Timestamp};
+use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 
 use crate::plan::InvalidLimit;
@@ -162,6 +163,37 @@ impl Period {
             Self::Total => return None,
         };
         Some(Boundaries { step, zone })
+    }
+}
+
+/// The windows of now in one zone, without an anchor: most requests ask for the same ones, and a calendar
+/// takes longer to consult than all the rest of a decision.
+#[derive(Debug, Default)]
+pub(crate) struct Windows([RwLock<Option<Window>>; Period::ALL.len()]);
+
+impl Windows {
+    /// The window that `at` belongs to in `zone`, which is always the same one.
+    pub(crate) fn at(&self, period: Period, at: Timestamp, zone: &TimeZone) -> Window {
+        let Some(slot) = self.0.get(period as usize) else { return period.window(at, zone, None) };
+        if let Some(window) = slot.read().filter(|window| window.contains(at)) {
+            return window;
+        }
+        let window = period.window(at, zone, None);
+        *slot.write() = Some(window);
+        window
+    }
+}
+
+/// What is remembered is no part of the value.
+impl Clone for Windows {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl PartialEq for Windows {
+    fn eq(&self, _: &Self) -> bool {
+        true
     }
 }
 

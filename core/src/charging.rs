@@ -1,0 +1,285 @@
+//! The quota stage of the flow: charges what a request costs, sets it aside, or only looks; in the store,
+//! or without it where that is allowed.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::admission::Admission;
+use crate::caller::{Caller, Charging};
+use crate::debt::Owed;
+use crate::decision::{Decision, Denial, QuotaState, Trace};
+use crate::error::{Error, Retry};
+use crate::plan::{Plan, QuotaLimit, UNITS_MAX, upgrade};
+use crate::policy::{Enforcement, Modes};
+use crate::store::{Balance, Call, Charge, Charged, CounterKey, Crossing, Hold, Once, Outcome, StoreError, charge_all};
+use crate::usage::demand::{self, Cost, Touched, states_of};
+use crate::usage::hold::{Fingerprint, HoldId};
+use crate::usage::period::Period;
+
+/// What is to be done with the quotas that a request names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step<'s> {
+    /// Use them; under an idempotency key, once.
+    Charge(Option<&'s Once>),
+    /// Set units of them aside.
+    Hold(&'s Holding),
+    /// Only look.
+    Look,
+    /// Look, before another step is made: where the store cannot be asked, that one is granted or denied.
+    LookBefore(&'s Step<'s>),
+}
+
+/// A hold that is to be made, whatever it turns out to hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Holding {
+    pub(crate) id: HoldId,
+    pub(crate) arguments: Fingerprint,
+    pub(crate) expires_at: Timestamp,
+    pub(crate) kept_until: Timestamp,
+    /// What to call it where it turns out to be another one.
+    pub(crate) key: Option<Arc<str>>,
+}
+
+impl Step<'_> {
+    /// Whether it is a new step each time, so that a denial of one is a denial of all.
+    fn is_anonymous(self) -> bool {
+        match self {
+            Self::Charge(once) => once.is_none(),
+            Self::Hold(holding) => holding.key.is_none(),
+            Self::Look | Self::LookBefore(_) => true,
+        }
+    }
+}
+
+impl Holding {
+    /// What makes it the same one where it is owed in place of being held.
+    fn once(&self, subject: &Arc<str>) -> Option<Once> {
+        self.key.as_ref()?;
+        let key = format!("reservation {}", self.id).into();
+        Some(Once { subject: Arc::clone(subject), key, arguments: self.arguments, kept_until: self.kept_until })
+    }
+}
+
+impl Admission {
+    /// Weighs the costs against the caller's quotas, and charges or holds them if that is the step.
+    pub(crate) async fn weigh(
+        &self,
+        mut caller: Caller,
+        modes: &Arc<Modes>,
+        step: Step<'_>,
+        mut costs: Vec<Cost>,
+    ) -> Result<Decision, Error> {
+        costs.retain(|cost| modes.of(&cost.metric) != Enforcement::Off);
+        if step != Step::Look && caller.standing.trial_to_start && !costs.is_empty() {
+            // A denied request leaves nothing behind, so it must not start the trial either.
+            let decision = self.charge(&caller, modes, Step::LookBefore(&step), &costs).await?;
+            if !decision.allowed || decision.degraded {
+                return Ok(decision);
+            }
+            caller = match self.start_trial(&caller).await {
+                Err(Error::Store(error)) => return self.unavailable(&caller, modes, step, &costs, &error),
+                caller => caller?,
+            };
+        }
+        self.charge(&caller, modes, step, &costs).await
+    }
+
+    /// Charges the costs, or only looks, leaving out what is in shadow and does not fit.
+    async fn charge(
+        &self,
+        caller: &Caller,
+        modes: &Arc<Modes>,
+        step: Step<'_>,
+        costs: &[Cost],
+    ) -> Result<Decision, Error> {
+        if let Some(denial) = caller.refusal().filter(|_| !costs.is_empty()) {
+            // What was granted before the subscription lapsed is answered as it was.
+            if let Some(repeated) = self.made_before(caller, step, costs).await? {
+                return Ok(repeated);
+            }
+            return Ok(self.denied(caller, Vec::new(), denial, costs).await);
+        }
+        let basis = step.is_anonymous().then(|| caller.basis(modes, costs));
+        if let Some(denied) = basis.as_ref().and_then(|basis| self.known_denial(caller, basis)) {
+            return Ok(denied);
+        }
+        let mut asked: Vec<Cost> = costs.to_vec();
+        let mut would_deny = None;
+        loop {
+            let touched = caller.touched(&asked);
+            let charged = match self.attempt(caller, step, &touched).await {
+                Err(Error::Store(error)) => return self.unavailable(caller, modes, step, &asked, &error),
+                charged => charged?,
+            };
+            if let Outcome::Repeated(at) = charged.outcome {
+                return Ok(Decision { would_deny, ..caller.repeat(at, &asked, &charged) });
+            }
+            let states = states_of(&touched, &charged.balances);
+            if charged.granted() {
+                let asked_store = !charged.balances.is_empty();
+                let crossed = crossed_of(&touched, charged.crossed);
+                let trace = Trace { crossed, asked_store, ..Trace::default() };
+                return Ok(Decision { would_deny, trace, ..caller.allow(states) });
+            }
+            let in_shadow = |quota: &Touched| modes.of(&quota.metric) == Enforcement::Shadow;
+            let enforced = demand::full(&touched, &states).filter(|(quota, _)| !in_shadow(quota));
+            if let Some(denial) = demand::tightest(enforced) {
+                let denied = self.denied(caller, states, denial, &asked).await;
+                if let Some(basis) = basis {
+                    caller.record.denials.put(basis, &denied, self.clock.monotonic());
+                }
+                return Ok(denied);
+            }
+            let Some(denial) = demand::tightest(demand::full(&touched, &states)) else {
+                return Err(store_lied("it refused charges that fit within their limits"));
+            };
+            let full: Vec<Arc<str>> =
+                demand::full(&touched, &states).map(|(quota, _)| Arc::clone(&quota.metric)).collect();
+            asked.retain(|cost| !full.contains(&cost.metric));
+            would_deny = would_deny.or_else(|| Some(Box::new(denial)));
+        }
+    }
+
+    /// The answer to a step that was made before under its key, if it was: asked for within limits that
+    /// nothing fits into, so that it is not made now.
+    async fn made_before(&self, caller: &Caller, step: Step<'_>, costs: &[Cost]) -> Result<Option<Decision>, Error> {
+        if step.is_anonymous() {
+            return Ok(None);
+        }
+        let mut touched = caller.touched(costs);
+        for quota in &mut touched {
+            if let Some(period) = quota.limit.period() {
+                quota.limit = QuotaLimit::Limited { units: 0, period };
+            }
+        }
+        let charged = match self.attempt(caller, step, &touched).await {
+            Err(Error::Store(_)) => return Ok(None),
+            charged => charged?,
+        };
+        Ok(match charged.outcome {
+            Outcome::Repeated(at) => Some(caller.repeat(at, costs, &charged)),
+            _ => None,
+        })
+    }
+
+    /// One attempt, by the store or without it where nothing is counted.
+    async fn attempt(&self, caller: &Caller, step: Step<'_>, touched: &[Touched]) -> Result<Charged, Error> {
+        let charges: Vec<Charge> = touched.iter().filter_map(Touched::charge).collect();
+        if charges.is_empty() {
+            return Ok(Charged::new(Outcome::Granted, Vec::new()));
+        }
+        match self.collect_debt(caller.call, &caller.owners.subject).await {
+            // The store cannot be asked: the charge itself would only wait as long again.
+            Err(error) if error.retry() != Retry::Never => return Err(error.into()),
+            _ => {}
+        }
+        // Noted afterwards, also where the caller goes away: what was read meanwhile is then not shown.
+        let looks = matches!(step, Step::Look | Step::LookBefore(_));
+        let _noted = (!looks).then(|| Charging(caller));
+        let (charged, key) = match step {
+            Step::Look | Step::LookBefore(_) => (self.look(caller.call, &charges).await?, None),
+            Step::Charge(once) => (self.store.charge(caller.call, &charges, once).await?, once.map(|once| &once.key)),
+            Step::Hold(holding) => {
+                let Holding { id, arguments, expires_at, kept_until, .. } = *holding;
+                let hold = Hold { id, arguments, charges, expires_at, kept_until };
+                (self.store.hold(caller.call, &hold).await?, holding.key.as_ref())
+            }
+        };
+        match charged.outcome {
+            Outcome::Conflict => Err(conflict(key)),
+            _ => Ok(charged),
+        }
+    }
+
+    /// Whether charges would be made, with the balances as they are.
+    async fn look(&self, call: Call, charges: &[Charge]) -> Result<Charged, Error> {
+        let keys: Vec<CounterKey> = charges.iter().map(|charge| charge.key.clone()).collect();
+        let balances = self.store.balances(call, &keys).await?;
+        let mut read = balances.iter().copied();
+        let next = |_: &CounterKey| read.next().ok_or_else(|| store_lied("it left out balances"));
+        let weighed = charge_all(charges, next, Balance::charged)?;
+        Ok(Charged::new(weighed.outcome, balances))
+    }
+
+    /// The answer where the store cannot say: what the plan allows without it, or a denial.
+    fn unavailable(
+        &self,
+        caller: &Caller,
+        modes: &Modes,
+        step: Step<'_>,
+        costs: &[Cost],
+        error: &StoreError,
+    ) -> Result<Decision, Error> {
+        let denial = Denial::unanswered(error);
+        let enforced = costs.iter().filter(|cost| modes.of(&cost.metric) != Enforcement::Shadow);
+        let costs: Vec<Cost> = enforced.cloned().collect();
+        if costs.is_empty() {
+            return Ok(Decision { would_deny: Some(Box::new(denial)), ..caller.allow(Vec::new()) });
+        }
+        let touched = caller.touched(&costs);
+        let charges: Vec<Charge> = touched.iter().filter_map(Touched::charge).collect();
+        let allowed = |metric: &str| caller.standing.plan.allow_degraded.get(metric).copied().unwrap_or(0);
+        let subject = &caller.owners.subject;
+        let (once, key) = match step {
+            Step::LookBefore(step) => return self.unavailable(caller, modes, *step, &costs, error),
+            Step::Charge(once) => (once.cloned(), once.map(|once| &once.key)),
+            Step::Hold(holding) => (holding.once(subject), holding.key.as_ref()),
+            Step::Look => (None, None),
+        };
+        let owed = match step {
+            Step::Look if self.debts.would_grant(subject, &costs, allowed) => Owed::Granted,
+            Step::Look => Owed::Refused,
+            _ => self.debts.grant(subject, once.as_ref(), &costs, &charges, allowed),
+        };
+        let repeated = owed == Owed::Repeated;
+        match owed {
+            Owed::Granted | Owed::Repeated => Ok(Decision { degraded: true, repeated, ..caller.allow(Vec::new()) }),
+            Owed::Refused => Ok(caller.deny(Vec::new(), denial)),
+            Owed::Conflict => Err(conflict(key)),
+        }
+    }
+
+    /// A denial, with the cheapest plan that would have let these costs pass.
+    async fn denied(&self, caller: &Caller, states: Vec<QuotaState>, denial: Denial, costs: &[Cost]) -> Decision {
+        let mut keys: Vec<CounterKey> = Vec::new();
+        for (plan, cost) in caller.upgrades().flat_map(|plan| costs.iter().map(move |cost| (plan, cost))) {
+            for (owner, limit) in caller.owners.limits(plan, &cost.metric) {
+                let key = limit.period().map(|period| caller.key(owner, &cost.metric, period));
+                keys.extend(key.filter(|key| !keys.contains(key)));
+            }
+        }
+        // The denial stands whether or not a suggestion can be made.
+        let balances = if keys.is_empty() { Ok(Vec::new()) } else { self.store.balances(caller.call, &keys).await };
+        let held = |owner: &str, metric: &str, period: Period| {
+            let mut known = keys.iter().zip(balances.iter().flatten());
+            let found = known.find(|(key, _)| *key.subject == *owner && *key.metric == *metric && key.period == period);
+            found.map_or(Balance::of(UNITS_MAX), |(_, balance)| *balance)
+        };
+        let would_allow = |plan: &&Arc<Plan>| upgrade::allows(plan, costs, &caller.owners, held);
+        let upgrade_to = caller.upgrades().find(would_allow).map(|plan| Arc::clone(&plan.id));
+        let trace = Trace { asked_store: true, ..Trace::default() };
+        Decision { trace, ..caller.deny(states, Denial { upgrade_to, ..denial }) }
+    }
+}
+
+/// The thresholds that charges have reached, by the place of their quotas, of which not all are charged.
+fn crossed_of(touched: &[Touched], mut crossed: Vec<Crossing>) -> Vec<Crossing> {
+    let counted = touched.iter().enumerate().filter(|(_, quota)| quota.limit.period().is_some());
+    let places: Vec<usize> = match crossed.is_empty() {
+        true => Vec::new(),
+        false => counted.map(|(place, _)| place).collect(),
+    };
+    for crossing in &mut crossed {
+        crossing.index = places.get(crossing.index).copied().unwrap_or(usize::MAX);
+    }
+    crossed
+}
+
+fn conflict(key: Option<&Arc<str>>) -> Error {
+    Error::Conflict { key: key.map(|key| key.to_string()).unwrap_or_default() }
+}
+
+pub(crate) fn store_lied(what: &str) -> Error {
+    Error::Store(StoreError::Failed { detail: format!("it broke its contract: {what}"), retry: Retry::Never })
+}
