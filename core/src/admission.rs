@@ -127,29 +127,40 @@ impl Admission {
         identity: Option<Arc<Identity>>,
     ) -> Result<Decision, Error> {
         let modes = self.switchboard.modes();
-        if modes.everywhere() == Enforcement::Off {
-            return Ok(Decision::allow());
-        }
-        let known: Arc<Identity>;
-        let subject = match (request.who, identity) {
-            (Who::Subject(subject), _) => subject,
-            (Who::Token(_), Some(identity)) => {
-                known = identity;
-                &known.subject
-            }
+        // Switching the quotas off or into shadow lets nobody in: who is asking is found out first.
+        let identity = match (request.who, identity) {
+            (Who::Subject(_) | Who::Anyone, _) => None,
+            (Who::Token(_), Some(identity)) => Some(identity),
             (Who::Token(token), None) => match self.authenticate(call, token).await? {
-                Authenticated::Known(identity) => {
-                    known = identity;
-                    &known.subject
-                }
+                Authenticated::Known(identity) => Some(identity),
                 Authenticated::Refused => return Ok(stranger()),
             },
         };
-        let decision = match self.caller(call, subject).await {
-            Err(Error::Store(error)) => Decision::deny(Some(subject.into()), Denial::unanswered(&error)),
-            caller => self.decide_for(caller?, &modes, request).await?,
+        let subject = match request.who {
+            Who::Subject(subject) => Some(subject),
+            Who::Token(_) | Who::Anyone => identity.as_ref().map(|identity| &*identity.subject),
         };
-        Ok(shadowed(decision, modes.everywhere()))
+        let decision = match subject {
+            _ if modes.everywhere() == Enforcement::Off => Decision::unasked(subject),
+            None => self.decide_for_anyone(call, request).await?,
+            Some(subject) => match self.caller(call, subject).await {
+                Err(Error::Store(error)) => Decision::deny(Some(subject.into()), Denial::unanswered(&error)),
+                caller => self.decide_for(caller?, &modes, request).await?,
+            },
+        };
+        Ok(Decision { identity, ..shadowed(decision, modes.everywhere()) })
+    }
+
+    /// A rate, and nothing else, for a caller who is not known.
+    async fn decide_for_anyone(&self, call: Call, request: &Request<'_>) -> Result<Decision, Error> {
+        let wanted = request.pace.and_then(|pace| Some((pace, pace.key?)));
+        match wanted.filter(|_| request.features.is_empty() && request.costs.is_empty()) {
+            Some((pace, key)) => self.pace_anyone(&*self.catalog.plans(call).await?, pace, key, request.purpose),
+            None => {
+                let expected = "a rate for a key and nothing else, because nobody is known to have a plan";
+                Err(Error::argument("request", "a request by anyone", expected))
+            }
+        }
     }
 
     /// The decision, where everything that it needs is in memory: of features, rates, quotas without a
@@ -173,11 +184,10 @@ impl Admission {
             return Err(None);
         }
         let modes = self.switchboard.modes();
-        if modes.everywhere() == Enforcement::Off {
-            return Ok(Ok(Decision::allow()));
-        }
         let identity = match request.who {
             Who::Subject(_) => None,
+            // It needs no record, only the plans, which the catalog may have to read.
+            Who::Anyone => return Err(None),
             Who::Token(token) => match self.tokens.as_ref().ok_or(None)?.recall(call.now, token) {
                 Ok(Authenticated::Known(identity)) => Some(identity),
                 Ok(Authenticated::Refused) => return Ok(Ok(stranger())),
@@ -185,12 +195,17 @@ impl Admission {
             },
         };
         let subject = match (&identity, request.who) {
-            (Some(identity), _) => &identity.subject,
-            (None, Who::Subject(subject) | Who::Token(subject)) => subject,
+            (Some(identity), _) => &*identity.subject,
+            (None, Who::Subject(subject)) => subject,
+            (None, Who::Token(_) | Who::Anyone) => return Err(None),
         };
+        if modes.everywhere() == Enforcement::Off {
+            let decision = Decision::unasked(Some(subject));
+            return Ok(Ok(Decision { identity, ..decision }));
+        }
         let decided = self.known_caller(call, subject).and_then(|caller| self.decide_known(&caller, &modes, request));
         let Some(decided) = decided else { return Err(identity) };
-        Ok(decided.map(|decision| shadowed(decision, modes.everywhere())))
+        Ok(decided.map(|decision| Decision { identity, ..shadowed(decision, modes.everywhere()) }))
     }
 
     /// The decision for a caller who is known, where the store need not be asked.

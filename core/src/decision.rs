@@ -10,6 +10,7 @@ use crate::plan::{FeatureValue, Limit, UNITS_MAX};
 use crate::scope::ScopeState;
 use crate::store::StoreError;
 use crate::subscription::Status;
+use crate::token::Identity;
 use crate::usage::counter::{Balance, Crossing, THRESHOLDS};
 use crate::usage::demand::Touched;
 use crate::usage::period::Period;
@@ -42,8 +43,12 @@ const STORE_RETRY_AFTER_MS: u64 = 5_000;
 pub struct Decision {
     /// Whether the request may go on.
     pub allowed: bool,
-    /// Who asked; `None` where a token stood for nobody.
+    /// Who asked; `None` where that is not known, because a token stood for nobody, say.
     pub subject: Option<Arc<str>>,
+    /// Whom the token speaks for, where the request was made with one. Not serialized: its attributes are the
+    /// host's own.
+    #[serde(skip)]
+    pub identity: Option<Arc<Identity>>,
     /// The id of the plan that decided; `None` where none did, because the caller is not known, the store
     /// could not be asked, or enforcement is off.
     pub plan: Option<Arc<str>>,
@@ -93,6 +98,7 @@ impl Decision {
         Self {
             allowed: true,
             subject: None,
+            identity: None,
             plan: None,
             plan_version: None,
             quotas: Vec::new(),
@@ -103,6 +109,11 @@ impl Decision {
             repeated: false,
             trace: Trace { crossed: Vec::new(), asked_store: false, granted_at: None },
         }
+    }
+
+    /// Allowed without asking, because enforcement is off.
+    pub(crate) fn unasked(subject: Option<&str>) -> Self {
+        Self { subject: subject.map(Arc::from), ..Self::allow() }
     }
 
     /// Denied, before a plan could decide.

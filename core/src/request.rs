@@ -43,6 +43,8 @@ pub(crate) enum Who<'r> {
     Subject(&'r str),
     /// Whomever this token speaks for.
     Token(&'r str),
+    /// Nobody who is known yet.
+    Anyone,
 }
 
 impl fmt::Debug for Who<'_> {
@@ -50,6 +52,7 @@ impl fmt::Debug for Who<'_> {
         match self {
             Self::Subject(subject) => f.debug_tuple("Subject").field(subject).finish(),
             Self::Token(_) => f.write_str("Token(redacted)"),
+            Self::Anyone => f.write_str("Anyone"),
         }
     }
 }
@@ -83,7 +86,28 @@ impl<'r> Request<'r> {
         Self::of(Who::Token(token))
     }
 
-    const fn of(who: Who<'r>) -> Self {
+    /// A request by nobody who is known yet, such as a login. It needs a [rate for a key](Self::rate_for), such
+    /// as the address that it comes from, and can ask for nothing else: the rate is that of all plans, or else
+    /// the default plan's, as for [`Quota::rate`](crate::Quota::rate).
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use quotum::{Plans, Request, blocking::Quota};
+    /// let plans = Plans::from_toml("default_plan = 'free'\nrates = { login = '1/minute' }\n[plans.free]")?;
+    /// let quota = Quota::builder().plans(plans).open("memory:")?;
+    /// let address: std::net::IpAddr = "203.0.113.7".parse()?;
+    ///
+    /// let login = Request::by_anyone().rate_for("login", address.into(), 1);
+    /// assert!(quota.admit(&login)?.allowed);
+    /// assert!(!quota.admit(&login)?.allowed);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub const fn by_anyone() -> Self {
+        Self::of(Who::Anyone)
+    }
+
+    pub(crate) const fn of(who: Who<'r>) -> Self {
         Self { who, pace: None, features: Vec::new(), costs: &[], idempotency_key: None, purpose: Purpose::Charge }
     }
 

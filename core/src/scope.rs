@@ -7,9 +7,9 @@ use serde::Serialize;
 
 use crate::admission::Admission;
 use crate::caller::Caller;
-use crate::decision::{Denial, Reason};
+use crate::decision::{Decision, Denial, Reason};
 use crate::error::Error;
-use crate::plan::{Plan, Rate, UNITS_MAX};
+use crate::plan::{Plan, Plans, Rate, UNITS_MAX};
 use crate::rate::{RateDecision, RateKey, RateState};
 use crate::request::{Pace, Purpose};
 use crate::store::Wait;
@@ -48,8 +48,7 @@ impl Admission {
             Purpose::Charge => self.rates.decide(scope, key, rate, plan.rate_multiplier, pace.cost, now),
             Purpose::Look => self.rates.peek(scope, key, rate, plan.rate_multiplier, pace.cost, now),
         };
-        let state = |window: &RateState| ScopeState { scope: Arc::clone(scope), window: *window };
-        let states = decision.windows().iter().map(state).collect();
+        let states = states_of(scope, &decision);
         let denial = (!decision.allowed).then(|| {
             let faster = |plan: &&Arc<Plan>| {
                 let rate = caller.plans.rate(plan, scope);
@@ -72,10 +71,31 @@ impl Admission {
         check_cost(cost)?;
         let plans = self.plans(wait).await?;
         let unlimited = Rate::unlimited();
-        let scope = plans.scope(scope)?;
-        // A scope that only dearer plans have limits no one who is not on them.
-        let rate = plans.shared_rate(scope).unwrap_or(&unlimited);
+        let (scope, rate) = shared(&plans, scope, &unlimited)?;
         Ok(self.rates.decide(scope, key, rate, 1, cost, self.clock.monotonic()))
+    }
+
+    /// The same as a stage of a request by somebody who is not known.
+    pub(crate) fn pace_anyone(
+        &self,
+        plans: &Plans,
+        pace: Pace<'_>,
+        key: RateKey<'_>,
+        purpose: Purpose,
+    ) -> Result<Decision, Error> {
+        check_cost(pace.cost)?;
+        let unlimited = Rate::unlimited();
+        let (scope, rate) = shared(plans, pace.scope, &unlimited)?;
+        let now = self.clock.monotonic();
+        let decision = match purpose {
+            Purpose::Charge => self.rates.decide(scope, key, rate, 1, pace.cost, now),
+            Purpose::Look => self.rates.peek(scope, key, rate, 1, pace.cost, now),
+        };
+        let rates = states_of(scope, &decision);
+        Ok(match decision.allowed {
+            true => Decision { rates, ..Decision::allow() },
+            false => Decision { rates, ..Decision::deny(None, denied(scope, &decision, pace.cost)) },
+        })
     }
 
     /// Gives a key its whole allowance back, in every scope.
@@ -100,6 +120,18 @@ fn would_pass(rate: &Rate, multiplier: u32, cost: u64, denied: &[RateState]) -> 
         let used = same.map_or(0, |state| state.limit.burst.saturating_sub(state.remaining));
         used.saturating_add(cost) <= limit.burst
     })
+}
+
+/// The rate of a scope for whoever is not known to be on a plan. A scope that only dearer plans have limits no
+/// one who is not on them.
+fn shared<'p>(plans: &'p Plans, scope: &str, unlimited: &'p Rate) -> Result<(&'p Arc<str>, &'p Rate), Error> {
+    let scope = plans.scope(scope)?;
+    Ok((scope, plans.shared_rate(scope).unwrap_or(unlimited)))
+}
+
+fn states_of(scope: &Arc<str>, decision: &RateDecision) -> Vec<ScopeState> {
+    let state = |window: &RateState| ScopeState { scope: Arc::clone(scope), window: *window };
+    decision.windows().iter().map(state).collect()
 }
 
 fn denied(scope: &Arc<str>, decision: &RateDecision, cost: u64) -> Denial {

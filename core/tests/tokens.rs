@@ -155,3 +155,46 @@ fn a_restart_finds_identities_in_the_store_and_keeps_them_no_longer_than_before(
     let bytes = std::fs::read(folder.path().join("quota.db")).unwrap();
     assert!(!bytes.windows(10).any(|window| window == b"key-of-ana"), "no token lies in the file");
 }
+
+#[test]
+fn switching_quotas_off_lets_nobody_in_and_still_tells_who_asks() {
+    let backend = Backend::new();
+    let quota = backend.open(&memory(), false);
+    quota.set_enforcement(None, Enforcement::Off).unwrap();
+
+    let refused = quota.admit(&Request::with_token("guessed")).unwrap();
+    assert_eq!(refused.denied.unwrap().reason, Reason::Unauthenticated);
+    let known = quota.admit(&Request::with_token("key-of-ana").costs(&[("jobs", 99)])).unwrap();
+    assert_eq!((known.allowed, known.subject.as_deref()), (true, Some("ana")));
+    assert_eq!(known.identity.unwrap().subject, "ana".into());
+    assert_eq!(quota.consume("bob", &[("jobs", 99)]).unwrap().subject.as_deref(), Some("bob"));
+}
+
+#[test]
+fn a_request_by_anyone_is_counted_among_the_decisions() {
+    let plans = "default_plan = 'free'\nrates = { login = '1/minute' }\n[plans.free]\nfeatures = { excel = true }";
+    let denied = Arc::new(AtomicU64::new(0));
+    let seen = Arc::clone(&denied);
+    let quota = Quota::builder()
+        .plans(Plans::from_toml(plans).unwrap())
+        .on_event(move |event| {
+            seen.fetch_add(u64::from(event.name == EventName::RateLimited), Ordering::SeqCst);
+        })
+        .open("memory:")
+        .unwrap();
+    let address: std::net::IpAddr = "203.0.113.7".parse().unwrap();
+    let login = Request::by_anyone().rate_for("login", address.into(), 1);
+    assert!(quota.admit(&login).unwrap().allowed);
+    quota.set_enforcement(None, Enforcement::Shadow).unwrap();
+    let shadowed = quota.admit(&login).unwrap();
+    assert_eq!((shadowed.allowed, shadowed.would_deny.unwrap().reason), (true, Reason::RateLimited));
+    quota.set_enforcement(None, Enforcement::Enforce).unwrap();
+    let limited = quota.admit(&login).unwrap();
+    assert_eq!((limited.allowed, limited.subject, limited.rates.len()), (false, None, 1));
+    for mistake in [Request::by_anyone(), login.clone().feature("excel"), Request::by_anyone().rate("login")] {
+        assert!(quota.admit(&mistake).is_err());
+    }
+    // Dropping the engine waits until every event was handed over.
+    drop(quota);
+    assert!(denied.load(Ordering::SeqCst) >= 1);
+}
