@@ -6,6 +6,8 @@
 //! [`RateLimit`]: https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/11/
 //! [problem document]: https://www.rfc-editor.org/rfc/rfc9457
 
+mod failure;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
