@@ -12,6 +12,7 @@
 //! | from a token to a subject | [`token`], [`token::Verifier`] |
 //! | how fast a key may ask | [`rate`], [`rate::RateTable`] |
 //! | answering over HTTP | [`http`], [`http::Mapping`] |
+#![cfg_attr(feature = "tower", doc = "| admitting requests in axum and hyper | [`tower`], [`tower::QuotaLayer`] |")]
 //! | where counters last | [`store`], [`store::Store`] |
 //! | turning the clock in a test | [`ManualClock`] |
 //!
@@ -47,6 +48,8 @@ pub mod store;
 mod subscription;
 mod sync;
 pub mod token;
+#[cfg(feature = "tower")]
+pub mod tower;
 mod usage;
 
 pub use jiff::Timestamp;

@@ -78,6 +78,35 @@ impl RateKey<'_> {
     }
 }
 
+/// A key that borrows nothing, for whoever keeps one while a request is under way.
+#[cfg(feature = "tower")]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum OwnedKey {
+    Text(Box<str>),
+    Address(RateKey<'static>),
+}
+
+#[cfg(feature = "tower")]
+impl OwnedKey {
+    pub(crate) fn borrowed(&self) -> RateKey<'_> {
+        match self {
+            Self::Text(text) => RateKey(Kind::Text(text)),
+            Self::Address(address) => *address,
+        }
+    }
+}
+
+#[cfg(feature = "tower")]
+impl From<RateKey<'_>> for OwnedKey {
+    fn from(key: RateKey<'_>) -> Self {
+        match key.0 {
+            Kind::Text(text) => Self::Text(text.into()),
+            Kind::Ipv4(bits) => Self::Address(RateKey(Kind::Ipv4(bits))),
+            Kind::Ipv6(bits) => Self::Address(RateKey(Kind::Ipv6(bits))),
+        }
+    }
+}
+
 impl<'k> From<&'k str> for RateKey<'k> {
     fn from(text: &'k str) -> Self {
         Self(Kind::Text(text))
