@@ -170,6 +170,8 @@ fn trial_end(subscription: &Subscription, plan: Option<&Plan>) -> Timestamp {
 fn falls_back(subscription: &Subscription, plans: &Plans) -> bool {
     let default = plans.default_plan();
     match subscription.status {
+        // Who could go on by the default plan would not have been stopped.
+        Status::Paused => false,
         _ if default.trial_days > 0 => false,
         Status::Trialing => *default.id == *subscription.plan,
         _ => plans.when_lapsed() == WhenLapsed::DefaultPlan,

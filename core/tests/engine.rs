@@ -398,10 +398,26 @@ fn each_status_grants_what_it_should() {
     assert_eq!(plan_of(Status::PastDue, "2026-03-08T00:00:00Z", None), "pro", "within the grace");
     assert_eq!(plan_of(Status::PastDue, "2026-03-07T00:00:00Z", None), "free");
     assert_eq!(plan_of(Status::PastDue, "2026-03-01T00:00:00Z", Some("2026-03-09T00:00:00Z")), "pro");
-    assert_eq!(plan_of(Status::Paused, "2026-03-09T00:00:00Z", Some("2026-12-31T00:00:00Z")), "free");
     assert_eq!(plan_of(Status::Canceled, "2026-03-09T00:00:00Z", None), "free");
     assert_eq!(plan_of(Status::Canceled, "2026-03-01T00:00:00Z", Some("2026-03-11T00:00:00Z")), "pro", "paid for");
     assert_eq!(plan_of(Status::Canceled, "2026-03-01T00:00:00Z", Some("2026-03-09T23:00:00Z")), "free", "no grace");
+}
+
+#[test]
+fn a_paused_subscription_grants_nothing_not_even_the_default_plan() {
+    let (quota, _) = open("2026-03-10T00:00:00Z");
+    for (subject, plan) in [("ana", "pro"), ("bob", "free")] {
+        let mut subscription = Subscription::active(plan, time("2026-03-09T00:00:00Z"));
+        subscription.status = Status::Paused;
+        subscription.expires_at = Some(time("2026-12-31T00:00:00Z"));
+        quota.subscribe(subject, subscription.clone()).unwrap();
+        let denied = quota.consume(subject, &[("searches", 1)]).unwrap();
+        assert_eq!(reason(&denied), Reason::SubscriptionInactive, "{plan}");
+
+        subscription.status = Status::Active;
+        quota.subscribe(subject, subscription).unwrap();
+        assert!(quota.consume(subject, &[("searches", 1)]).unwrap().allowed);
+    }
 }
 
 #[test]
