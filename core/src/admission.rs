@@ -90,9 +90,7 @@ impl Admission {
             Who::Token(_) | Who::Anyone => identity.as_ref().map(|identity| &*identity.subject),
         };
         let decision = match subject {
-            _ if modes.everywhere() == Enforcement::Off => {
-                Decision { subject: subject.map(Arc::from), ..Decision::allow() }
-            }
+            _ if modes.everywhere() == Enforcement::Off => Decision::unasked(subject),
             None => self.decide_for_anyone(call, request).await?,
             Some(subject) => match self.caller_found(call, subject, found.caller).await {
                 Err(Error::Store(error)) => Decision::deny(Some(subject.into()), Denial::unanswered(&error)),

@@ -81,6 +81,7 @@ pub(crate) struct Trace {
     /// The thresholds that it has reached, by their place in `quotas`.
     pub(crate) crossed: Vec<Crossing>,
     /// Whether the store was asked for counters.
+    #[cfg_attr(not(feature = "metrics"), expect(dead_code, reason = "only metrics tell"))]
     pub(crate) asked_store: bool,
     /// When it was granted first, if this is that answer again.
     pub(crate) granted_at: Option<Timestamp>,
@@ -109,6 +110,11 @@ impl Decision {
             repeated: false,
             trace: Trace { crossed: Vec::new(), asked_store: false, granted_at: None },
         }
+    }
+
+    /// Allowed without asking, because enforcement is off.
+    pub(crate) fn unasked(subject: Option<&str>) -> Self {
+        Self { subject: subject.map(Arc::from), ..Self::allow() }
     }
 
     /// Denied, before a plan could decide.

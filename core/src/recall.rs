@@ -65,7 +65,8 @@ impl Admission {
         };
         let modes = self.switchboard.modes();
         if modes.everywhere() == Enforcement::Off {
-            return Some(Ok(Decision { subject: Some(subject.into()), identity, ..Decision::allow() }));
+            let decision = Decision::unasked(Some(subject));
+            return Some(Ok(Decision { identity, ..decision }));
         }
         let caller = found.caller.insert(self.known_caller(call, subject)?);
         let decided = self.decide_known(caller, &modes, request)?;

@@ -255,8 +255,7 @@ impl Admission {
         let held =
             |id, decision, costs, expires_at| Held { admission: Arc::clone(self), id, decision, costs, expires_at };
         if modes.everywhere() == Enforcement::Off {
-            let decision = Decision { subject: Some(subject.into()), ..Decision::allow() };
-            return Ok(Ok(held(None, decision, named(costs), expires_at)));
+            return Ok(Ok(held(None, Decision::unasked(Some(subject)), named(costs), expires_at)));
         }
         let caller = match self.caller(call, subject).await {
             Err(Error::Store(error)) => {

@@ -34,9 +34,9 @@ async fn main() -> Result<()> {
     println!("job-platform listens on http://{address}, and counts in {url}. Try:\n");
     let json = "-H 'content-type: application/json'";
     let ana = r#"-d '{"email":"ana@example.com","password":"correct horse"}'"#;
-    println!(
-        "TOKEN=$(curl -s http://{address}/v1/register {json} {ana} | sed 's/.*\"token\":\"\\([^\"]*\\)\".*/\\1/')"
-    );
+    let token = r#"sed 's/.*"token":"\([^"]*\)".*/\1/'"#;
+    println!("curl -s http://{address}/v1/register {json} {ana}");
+    println!("TOKEN=$(curl -s http://{address}/v1/login {json} {ana} | {token})");
     println!("curl -i http://{address}/v1/jobs -H \"authorization: Bearer $TOKEN\" {json} -d '{{}}'");
 
     let service = router(platform).into_make_service_with_connect_info::<SocketAddr>();
