@@ -10,6 +10,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::admission::Admission;
+use crate::aside::aside;
 use crate::error::Error;
 use crate::event::{Event, EventName, EventQuery};
 use crate::store::{Call, StoreError, Wait};
@@ -79,7 +80,7 @@ impl Admission {
             let _done = Finally(&admission.feed.asking);
             pollster::block_on(admission.follow(admission.call(Wait::Block)));
         };
-        if std::thread::Builder::new().name("quotum-feed".to_owned()).spawn(ask).is_err() {
+        if aside("quotum-feed", ask).is_err() {
             self.feed.asking.store(false, Ordering::Release);
         }
     }

@@ -20,6 +20,7 @@
 
 mod admin;
 mod admission;
+mod aside;
 pub mod blocking;
 mod caller;
 mod clock;
@@ -46,6 +47,9 @@ mod usage;
 
 pub use jiff::Timestamp;
 
+#[cfg(feature = "conformance")]
+#[doc(hidden)]
+pub use aside::simulated::{Work, collect_aside, take_aside};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use decision::{Decision, Denial, QuotaState, Reason, Usage};
 pub use error::{Error, Kind, Retry};

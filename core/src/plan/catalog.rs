@@ -15,6 +15,7 @@ use parking_lot::RwLock;
 use serde::Serialize;
 
 use super::plan::Plans;
+use crate::aside::aside;
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::flight::{Flight, unblocked};
@@ -192,7 +193,7 @@ impl Catalog {
             let _outcome = pollster::block_on(catalog.load_once(Call { wait: Wait::Block, ..call }));
             drop(done);
         };
-        if let Err(error) = std::thread::Builder::new().name("quotum-catalog".to_owned()).spawn(refresh) {
+        if let Err(error) = aside("quotum-catalog", refresh) {
             self.refreshing.store(false, Ordering::Release);
             self.keep_on(&error, call.now, 0);
         }
