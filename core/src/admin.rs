@@ -2,6 +2,7 @@
 //! same step, with who made it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -24,6 +25,10 @@ pub(crate) type Actor = Option<Arc<str>>;
 
 /// How often a change of a subscription is tried again when somebody else was faster.
 const ATTEMPTS: usize = 10;
+
+/// How long a store remembers that a debt was charged. Were its answer lost, an engine that next has a
+/// request of the subject only then would charge it again.
+const DEBT_REMEMBERED: Duration = Duration::from_secs(400 * 24 * 3_600);
 
 impl Admission {
     pub(crate) async fn set_plans(&self, wait: Wait, actor: &Actor, plans: &Plans) -> Result<u64, Error> {
@@ -247,7 +252,7 @@ impl Admission {
                 subject: Arc::clone(subject),
                 key: name.as_str().into(),
                 arguments: Fingerprint::of(&[name.as_bytes()]),
-                kept_until: call.now.checked_add(self.idempotency_ttl).unwrap_or(jiff::Timestamp::MAX),
+                kept_until: call.now.checked_add(DEBT_REMEMBERED).unwrap_or(jiff::Timestamp::MAX),
             };
             let event = Event {
                 subject: Some(Arc::clone(subject)),
