@@ -164,11 +164,11 @@ impl Admission {
         if step != Step::Look && caller.standing.trial_to_start && !costs.is_empty() {
             // A denied request leaves nothing behind, so it must not start the trial either.
             let decision = self.charge(&caller, modes, Step::Look, &costs).await?;
-            if !decision.allowed || decision.degraded {
+            if !decision.allowed {
                 return Ok(decision);
             }
             caller = match self.start_trial(&caller).await {
-                Err(Error::Store(error)) => return Ok(self.unavailable(&caller, &costs, &error)),
+                Err(Error::Store(error)) => return Ok(self.unavailable(&caller, step, &costs, &error)),
                 caller => caller?,
             };
         }
@@ -185,7 +185,7 @@ impl Admission {
         loop {
             let touched = caller.touched(&asked);
             let charged = match self.attempt(caller, step, &touched).await {
-                Err(Error::Store(error)) => return Ok(self.unavailable(caller, &asked, &error)),
+                Err(Error::Store(error)) => return Ok(self.unavailable(caller, step, &asked, &error)),
                 charged => charged?,
             };
             let states = match charged.outcome {
@@ -249,11 +249,16 @@ impl Admission {
     }
 
     /// The answer where the store cannot say: what the plan allows without it, or a denial.
-    fn unavailable(&self, caller: &Caller, costs: &[Cost], error: &StoreError) -> Decision {
+    fn unavailable(&self, caller: &Caller, step: Step<'_>, costs: &[Cost], error: &StoreError) -> Decision {
         let touched = caller.touched(costs);
         let charges: Vec<Charge> = touched.iter().filter_map(Touched::charge).collect();
         let allowed = |metric: &str| caller.standing.plan.allow_degraded.get(metric).copied().unwrap_or(0);
-        if self.debts.grant(&caller.owners.subject, costs, &charges, allowed) {
+        let subject = &caller.owners.subject;
+        let granted = match step {
+            Step::Look => self.debts.would_grant(subject, costs, allowed),
+            _ => self.debts.grant(subject, costs, &charges, allowed),
+        };
+        if granted {
             return Decision { degraded: true, ..caller.allow(Vec::new()) };
         }
         caller.deny(Vec::new(), Denial::unanswered(error))

@@ -46,13 +46,7 @@ impl Debts {
         allowed: impl Fn(&str) -> u64,
     ) -> bool {
         let mut debtors = self.debtors.lock();
-        let fits = |Cost { metric, amount }: &Cost| {
-            let debts = debtors.get(subject).into_iter().flatten();
-            let owed: u64 = debts.filter_map(|debt| debt.granted.get(metric)).sum();
-            owed.checked_add(*amount).is_some_and(|sum| sum <= allowed(metric))
-        };
-        let room = debtors.len() < DEBTORS_MAX || debtors.contains_key(subject);
-        if !room || !costs.iter().all(fits) {
+        if !may_owe(&debtors, subject, costs, allowed) {
             return false;
         }
         let Ok(id) = HoldId::random() else { return false };
@@ -68,6 +62,11 @@ impl Debts {
         }
         self.count.store(debtors.len(), Ordering::Release);
         true
+    }
+
+    /// Whether [`grant`](Self::grant) would grant it.
+    pub(crate) fn would_grant(&self, subject: &str, costs: &[Cost], allowed: impl Fn(&str) -> u64) -> bool {
+        may_owe(&self.debtors.lock(), subject, costs, allowed)
     }
 
     /// Whether anybody owes anything: asked on every request.
@@ -99,6 +98,21 @@ impl Debts {
         }
         self.count.store(debtors.len(), Ordering::Release);
     }
+}
+
+fn may_owe(
+    debtors: &BTreeMap<Arc<str>, Vec<Debt>>,
+    subject: &str,
+    costs: &[Cost],
+    allowed: impl Fn(&str) -> u64,
+) -> bool {
+    let fits = |Cost { metric, amount }: &Cost| {
+        let debts = debtors.get(subject).into_iter().flatten();
+        let owed: u64 = debts.filter_map(|debt| debt.granted.get(metric)).sum();
+        owed.checked_add(*amount).is_some_and(|sum| sum <= allowed(metric))
+    };
+    let room = debtors.len() < DEBTORS_MAX || debtors.contains_key(subject);
+    room && costs.iter().all(fits)
 }
 
 impl Debt {
