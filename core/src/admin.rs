@@ -12,6 +12,7 @@ use crate::decision::QuotaState;
 use crate::error::Error;
 use crate::event::{Event, EventName, EventQuery};
 use crate::plan::{Plan, Plans};
+use crate::planted::planted;
 use crate::policy::Enforcement;
 use crate::store::{Adjust, Adjustment, Call, Census, Forgotten, Once, Subscriber, SubscriberQuery, Wait};
 use crate::subscription::{Overrides, Status, Subscription};
@@ -259,8 +260,10 @@ impl Admission {
                 detail: Some(json!({ "verb": "charge_degraded" })),
                 ..self.change(EventName::UsageAdjusted, call, &None)
             };
-            match self.store.adjust(call, &debt.adjustments, Some(&once), &event).await {
+            let once = Some(&once).filter(|_| !planted!("debt_charged_without_a_name"));
+            match self.store.adjust(call, &debt.adjustments, once, &event).await {
                 Ok(_) => self.debts.paid(subject, debt.id),
+                Err(_) if planted!("debt_forgotten_when_its_charge_fails") => self.debts.paid(subject, debt.id),
                 Err(_) => return,
             }
         }

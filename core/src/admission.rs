@@ -17,6 +17,7 @@ use crate::error::Error;
 use crate::feed::Feed;
 use crate::plan::catalog::Catalog;
 use crate::plan::{FeatureValue, Plan, Plans, UNITS_MAX, upgrade};
+use crate::planted::planted;
 use crate::policy::{Enforcement, Modes, Switchboard};
 use crate::rate::RateTable;
 use crate::record::{Changes, Records};
@@ -255,7 +256,9 @@ impl Admission {
         let allowed = |metric: &str| caller.standing.plan.allow_degraded.get(metric).copied().unwrap_or(0);
         let subject = &caller.owners.subject;
         let granted = match step {
-            Step::Look => self.debts.would_grant(subject, costs, allowed),
+            Step::Look if !planted!("look_is_charged_when_the_store_is_dead") => {
+                self.debts.would_grant(subject, costs, allowed)
+            }
             _ => self.debts.grant(subject, costs, &charges, allowed),
         };
         if granted {

@@ -8,6 +8,7 @@ use crate::admission::Admission;
 use crate::decision::{Decision, Denial, QuotaState};
 use crate::error::{Error, Kind};
 use crate::plan::{Plan, Plans, upgrade};
+use crate::planted::planted;
 use crate::record::{Fetched, Record};
 use crate::standing::Standing;
 use crate::store::{Call, CounterKey};
@@ -34,6 +35,9 @@ pub(crate) struct Forget<'a> {
 
 impl Drop for Forget<'_> {
     fn drop(&mut self) {
+        if planted!("subscription_kept_after_a_change") {
+            return;
+        }
         // First the count, so that a read under way is either not kept or cleared here.
         self.admission.changes.note();
         self.admission.records.of(self.subject).clear();
@@ -126,7 +130,9 @@ impl Caller {
     }
 
     pub(crate) fn window(&self, period: Period) -> Window {
-        period.window(self.call.now, &self.standing.zone, self.standing.anchor)
+        let utc = jiff::tz::TimeZone::UTC;
+        let zone = if planted!("zone_ignored") { &utc } else { &self.standing.zone };
+        period.window(self.call.now, zone, self.standing.anchor)
     }
 
     /// The counter of a metric's period of now.

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
+use crate::planted::planted;
 use crate::store::{Adjust, Adjustment, Charge};
 use crate::usage::demand::Cost;
 use crate::usage::hold::HoldId;
@@ -51,7 +52,7 @@ impl Debts {
         }
         let Ok(id) = HoldId::random() else { return false };
         let debts = debtors.entry(Arc::clone(subject)).or_default();
-        if debts.last().is_none_or(|last| last.closed) {
+        if debts.last().is_none_or(|last| last.closed && !planted!("debt_grows_while_it_is_charged")) {
             debts.push(Debt { id, adjustments: Vec::new(), granted: BTreeMap::new(), closed: false });
         }
         if let Some(debt) = debts.last_mut() {
@@ -109,6 +110,7 @@ fn may_owe(
     let fits = |Cost { metric, amount }: &Cost| {
         let debts = debtors.get(subject).into_iter().flatten();
         let owed: u64 = debts.filter_map(|debt| debt.granted.get(metric)).sum();
+        let owed = if planted!("budget_without_the_store_ignored") { 0 } else { owed };
         owed.checked_add(*amount).is_some_and(|sum| sum <= allowed(metric))
     };
     let room = debtors.len() < DEBTORS_MAX || debtors.contains_key(subject);

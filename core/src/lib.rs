@@ -31,6 +31,7 @@ mod event;
 mod feed;
 mod flight;
 mod plan;
+mod planted;
 mod policy;
 mod quota;
 pub mod rate;
@@ -58,6 +59,9 @@ pub use plan::{
     CatalogStatus, FeatureValue, InvalidLimit, Limit, Plan, Plans, PlansError, PlansOrigin, Price, Problem, QuotaLimit,
     Rate, RateLimit, UNITS_MAX, WhenLapsed,
 };
+#[cfg(planted)]
+#[doc(hidden)]
+pub use planted::bugs::{PLANTED_BUGS, plant};
 pub use policy::Enforcement;
 pub use quota::{Builder, Quota};
 pub use request::Request;

@@ -51,9 +51,11 @@ fn run_all(seeds: std::ops::Range<u64>, operations: u64) -> Result<Vec<Summary>,
 
 #[test]
 fn every_invariant_holds_in_every_run() {
-    let operations = setting("QUOTUM_SIM_OPS", 500);
+    // Without optimisation a run takes ten times as long.
+    let (runs, operations) = if cfg!(debug_assertions) { (100, 300) } else { (300, 500) };
+    let operations = setting("QUOTUM_SIM_OPS", operations);
     let seeds = match setting("QUOTUM_SIM_SEED", u64::MAX) {
-        u64::MAX => 0..setting("QUOTUM_SIM_SEEDS", 300),
+        u64::MAX => 0..setting("QUOTUM_SIM_SEEDS", runs),
         seed => seed..seed + 1,
     };
     let began = Instant::now();
@@ -78,4 +80,36 @@ fn the_same_seed_makes_the_same_run() {
     for seed in 0..5 {
         assert_eq!(Simulation::run(seed, 300), Simulation::run(seed, 300), "seed {seed}");
     }
+}
+
+/// Each bug that is planted, and after how many runs it is found.
+#[cfg(planted)]
+#[test]
+fn every_planted_bug_is_found() {
+    let (seeds, operations) = (setting("QUOTUM_SIM_SEEDS", 1_000), setting("QUOTUM_SIM_OPS", 500));
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    let missed = Mutex::new(Vec::new());
+    let hunt = || {
+        while let Some(bug) = quotum::PLANTED_BUGS.get(next.fetch_add(1, Ordering::Relaxed)) {
+            quotum::plant(bug);
+            let found = (0..seeds).find_map(|seed| Simulation::run(seed, operations).err().map(|what| (seed, what)));
+            match found {
+                Some((seed, what)) => {
+                    let what: String = what.lines().next().unwrap_or_default().chars().take(150).collect();
+                    println!("{bug:45} found in run {:4}: {what}", seed + 1);
+                }
+                None => {
+                    println!("{bug:45} NOT FOUND in {seeds} runs");
+                    missed.lock().unwrap().push(bug);
+                }
+            }
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, std::num::NonZero::get) {
+            scope.spawn(hunt);
+        }
+    });
+    let missed = missed.into_inner().unwrap();
+    assert!(missed.is_empty(), "no run found {missed:?}");
 }

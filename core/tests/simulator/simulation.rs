@@ -187,7 +187,8 @@ impl Simulation {
             .clock(clock.clone())
             .catalog_ttl(Duration::from_secs(*self.dice.pick(&[5, 300, 86_400])))
             .subscription_ttl(subscription_ttl)
-            .feed_interval(FEED_INTERVAL);
+            .feed_interval(FEED_INTERVAL)
+            .rates_max(64);
         let quota = block_on(builder.open_on(store)).unwrap();
         Engine { quota, clock, way, aside: take_aside().into(), number }
     }
