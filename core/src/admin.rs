@@ -8,13 +8,16 @@ use serde_json::json;
 
 use crate::admission::Admission;
 use crate::caller::{Caller, Forget, check_subject};
+use crate::debt::Debt;
 use crate::decision::QuotaState;
 use crate::error::Error;
 use crate::event::{Event, EventName, EventQuery};
 use crate::plan::{Plan, Plans};
 use crate::planted::planted;
 use crate::policy::Enforcement;
-use crate::store::{Adjust, Adjustment, Call, Census, Forgotten, Once, Subscriber, SubscriberQuery, Wait};
+use crate::store::{
+    Adjust, Adjustment, Call, Census, Forgotten, Once, Outcome, StoreError, Subscriber, SubscriberQuery, Wait,
+};
 use crate::subscription::{Overrides, Status, Subscription};
 use crate::token::TokenDigest;
 use crate::usage::demand::{Cost, Touched, some_costs_of, states_of};
@@ -122,7 +125,7 @@ impl Admission {
             }
             found = kept;
         }
-        Err(crate::store::StoreError::Busy { waited: std::time::Duration::ZERO }.into())
+        Err(StoreError::Busy { waited: std::time::Duration::ZERO }.into())
     }
 
     /// A subscription as it may be kept, if these plans can carry it out.
@@ -226,7 +229,7 @@ impl Admission {
             ..self.change(EventName::UsageAdjusted, call, actor)
         };
         let adjusted = self.store.adjust(call, &adjustments, once.as_ref(), &event).await?;
-        if adjusted.outcome == crate::store::Outcome::Conflict {
+        if adjusted.outcome == Outcome::Conflict {
             return Err(Error::Conflict { key: key.unwrap_or_default().to_owned() });
         }
         Ok(states_of(&touched, &adjusted.balances))
@@ -248,25 +251,34 @@ impl Admission {
             return;
         }
         for debt in self.debts.close(subject) {
-            let name = format!("debt {}", debt.id);
-            let once = Once {
-                subject: Arc::clone(subject),
-                key: name.as_str().into(),
-                arguments: Fingerprint::of(&[name.as_bytes()]),
-                kept_until: call.now.checked_add(DEBT_REMEMBERED).unwrap_or(jiff::Timestamp::MAX),
-            };
-            let event = Event {
-                subject: Some(Arc::clone(subject)),
-                detail: Some(json!({ "verb": "charge_degraded" })),
-                ..self.change(EventName::UsageAdjusted, call, &None)
-            };
-            let once = Some(&once).filter(|_| !planted!("debt_charged_without_a_name"));
+            if self.charge_debt(call, subject, &debt).await.is_err() {
+                return;
+            }
+            self.debts.paid(subject, debt.id);
+        }
+    }
+
+    async fn charge_debt(&self, call: Call, subject: &Arc<str>, debt: &Debt) -> Result<(), StoreError> {
+        let name = format!("debt {}", debt.id);
+        let kept_until = call.now.checked_add(DEBT_REMEMBERED).unwrap_or(jiff::Timestamp::MAX);
+        let arguments = Fingerprint::of(&[name.as_bytes()]);
+        let own = Once { subject: Arc::clone(subject), key: name.as_str().into(), arguments, kept_until };
+        let event = Event {
+            subject: Some(Arc::clone(subject)),
+            detail: Some(json!({ "verb": "charge_degraded" })),
+            ..self.change(EventName::UsageAdjusted, call, &None)
+        };
+        let under_key = debt.once.clone().map(|once| Once { kept_until, ..once });
+        // Under its own name also where the key has meanwhile been used for something else.
+        for once in under_key.iter().chain([&own]) {
+            let once = Some(once).filter(|_| !planted!("debt_charged_without_a_name"));
             match self.store.adjust(call, &debt.adjustments, once, &event).await {
-                Ok(_) => self.debts.paid(subject, debt.id),
-                Err(_) if planted!("debt_forgotten_when_its_charge_fails") => self.debts.paid(subject, debt.id),
-                Err(_) => return,
+                Ok(charged) if charged.outcome == Outcome::Conflict => {}
+                Err(error) if !planted!("debt_forgotten_when_its_charge_fails") => return Err(error),
+                _ => break,
             }
         }
+        Ok(())
     }
 
     /// Switches enforcement: everywhere, or of one metric.

@@ -255,11 +255,11 @@ impl Admission {
         let charges: Vec<Charge> = touched.iter().filter_map(Touched::charge).collect();
         let allowed = |metric: &str| caller.standing.plan.allow_degraded.get(metric).copied().unwrap_or(0);
         let subject = &caller.owners.subject;
+        let only_looks = step == Step::Look && !planted!("look_is_charged_when_the_store_is_dead");
         let granted = match step {
-            Step::Look if !planted!("look_is_charged_when_the_store_is_dead") => {
-                self.debts.would_grant(subject, costs, allowed)
-            }
-            _ => self.debts.grant(subject, costs, &charges, allowed),
+            _ if only_looks => self.debts.would_grant(subject, costs, allowed),
+            Step::Charge(once) => self.debts.grant(subject, costs, &charges, once, allowed),
+            _ => self.debts.grant(subject, costs, &charges, None, allowed),
         };
         if granted {
             return Decision { degraded: true, ..caller.allow(Vec::new()) };

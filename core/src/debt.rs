@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::Mutex;
 
 use crate::planted::planted;
-use crate::store::{Adjust, Adjustment, Charge};
+use crate::store::{Adjust, Adjustment, Charge, Once};
 use crate::usage::demand::Cost;
 use crate::usage::hold::HoldId;
 
@@ -29,6 +29,9 @@ pub(crate) struct Debts {
 pub(crate) struct Debt {
     /// Under which name it is charged, so that it is charged once.
     pub(crate) id: HoldId,
+    /// The idempotency key under which it was granted. It is charged under that, because the charge that the
+    /// store did not answer may have been made, and because its client may ask again.
+    pub(crate) once: Option<Once>,
     /// What is to be recorded on each counter.
     pub(crate) adjustments: Vec<Adjustment>,
     /// Units granted, by metric.
@@ -44,16 +47,23 @@ impl Debts {
         subject: &Arc<str>,
         costs: &[Cost],
         charges: &[Charge],
+        once: Option<&Once>,
         allowed: impl Fn(&str) -> u64,
     ) -> bool {
         let mut debtors = self.debtors.lock();
+        if let Some(earlier) = under_key(&debtors, subject, once) {
+            return Some(earlier.arguments) == once.map(|once| once.arguments);
+        }
         if !may_owe(&debtors, subject, costs, allowed) {
             return false;
         }
         let Ok(id) = HoldId::random() else { return false };
         let debts = debtors.entry(Arc::clone(subject)).or_default();
-        if debts.last().is_none_or(|last| last.closed && !planted!("debt_grows_while_it_is_charged")) {
-            debts.push(Debt { id, adjustments: Vec::new(), granted: BTreeMap::new(), closed: false });
+        let grows = |last: &Debt| !last.closed || planted!("debt_grows_while_it_is_charged");
+        if once.is_some() || !debts.last().is_some_and(grows) {
+            // What has a key of its own is a debt of its own.
+            let (once, closed) = (once.cloned(), once.is_some());
+            debts.push(Debt { id, once, adjustments: Vec::new(), granted: BTreeMap::new(), closed });
         }
         if let Some(debt) = debts.last_mut() {
             for Cost { metric, amount } in costs {
@@ -99,6 +109,12 @@ impl Debts {
         }
         self.count.store(debtors.len(), Ordering::Release);
     }
+}
+
+/// The debt that was granted under this key before.
+fn under_key<'d>(debtors: &'d BTreeMap<Arc<str>, Vec<Debt>>, subject: &str, once: Option<&Once>) -> Option<&'d Once> {
+    let key = &once?.key;
+    debtors.get(subject)?.iter().filter_map(|debt| debt.once.as_ref()).find(|earlier| earlier.key == *key)
 }
 
 fn may_owe(

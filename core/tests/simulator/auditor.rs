@@ -81,6 +81,8 @@ struct Engine {
     degraded: HashMap<(&'static str, &'static str), u64>,
     /// Units granted without the store, by counter, and units charged for it.
     owed: BTreeMap<CounterKey, (u64, u64)>,
+    /// Idempotency keys under which units were granted without the store, and what was charged for it first.
+    keyed: HashMap<(String, String), Option<Verdict>>,
     /// Subjects of whom it cannot be known which counters their debts are on.
     obscure: Vec<&'static str>,
 }
@@ -201,6 +203,7 @@ impl Auditor {
             wall_max: wall,
             degraded: HashMap::new(),
             owed: BTreeMap::new(),
+            keyed: HashMap::new(),
             obscure: Vec::new(),
         });
         self.engines.len() - 1
@@ -459,7 +462,20 @@ impl Auditor {
         let (expected, found) = (self.books.adjust(adjustments, once), answered(charged));
         self.expect(found == expected, || format!("#{number} adjusted to {found:?} instead of {expected:?}"));
         if event.detail.as_ref().and_then(|detail| detail["verb"].as_str()) == Some("charge_degraded") {
-            if found.0 == Verdict::Granted {
+            // Under a client's key it may have been charged when the client asked, or asked again. Once the store
+            // has forgotten the key, nobody can tell.
+            let key = once.map(|once| (once.subject.to_string(), once.key.to_string()));
+            let before = key.and_then(|key| self.engines[engine].keyed.get_mut(&key));
+            let charges = match (&found.0, before) {
+                (Verdict::Conflict, _) => false,
+                (verdict, Some(before @ None)) => {
+                    *before = Some(verdict.clone());
+                    true
+                }
+                (Verdict::Granted, Some(before)) => *before == Some(Verdict::Granted),
+                (verdict, _) => *verdict == Verdict::Granted,
+            };
+            if charges {
                 self.debt_charged(engine, event.subject.as_deref().unwrap(), adjustments);
             }
             return;
@@ -665,8 +681,20 @@ impl Auditor {
             if !operation.faulted || calm {
                 return Some("the store did not fail");
             }
-            if last.is_some_and(|(verdict, _)| matches!(verdict, Verdict::Granted | Verdict::Repeated(_))) {
+            let key = match &operation.asked {
+                Asked::Consume { key: Some(key), .. } => Some((subject.to_owned(), key.clone())),
+                _ => None,
+            };
+            let made = last.is_some_and(|(verdict, _)| *verdict == Verdict::Granted);
+            if made && key.is_none() && matches!(operation.asked, Asked::Consume { .. }) {
                 self.doubly_charged += 1;
+            }
+            if let Some(key) = key {
+                // Asked again under its key, it is the same grant.
+                if self.engines[operation.engine].keyed.get(&key) == Some(&None) {
+                    return None;
+                }
+                self.engines[operation.engine].keyed.insert(key, None);
             }
             self.granted_without_store(operation, subject, costs, told);
             return None;
