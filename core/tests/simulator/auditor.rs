@@ -98,7 +98,7 @@ pub(crate) struct Auditor {
     engines: Vec<Engine>,
     operations: BTreeMap<u64, Operation>,
     /// Units that clients were told they may use, by owner, metric, period and its end, with the limit told.
-    told: HashMap<(String, String, Period, Option<Timestamp>), (u64, u64)>,
+    told: HashMap<WindowTold, (u64, u64)>,
     /// Whether limits stay and nothing is given back, so that what was told adds up.
     steady: bool,
     pub(crate) degraded_grants: u64,
@@ -119,6 +119,10 @@ struct Belief<'a> {
     own: Option<&'a Subscription>,
 }
 
+/// A window as a client is told of it: whose, of what, how long and until when.
+type WindowTold = (String, String, Period, Option<Timestamp>);
+
+/// Owner, metric, period, start, limit and units.
 type Demand = (String, String, Period, i64, Option<u64>, u64);
 
 impl Belief<'_> {
