@@ -386,18 +386,25 @@ impl Auditor {
         self.plans[of.plans_from..].iter().any(|edition| {
             let terms = &self.terms[*edition as usize - 1];
             let mut belief = |shared: Option<&Subscription>, own: Option<&Subscription>, member| {
-                let lapsed = shared.is_some_and(|shared| match shared.status {
-                    Status::Paused => true,
-                    // It ends when the engine's clock gets there.
-                    Status::Canceled => shared.since <= of.now.unwrap_or(of.now_from),
-                    _ => false,
-                });
-                // Who has lapsed is on the default plan, or gets nothing.
-                let refused = lapsed && terms.deny_when_lapsed;
-                let shared = shared.filter(|_| !lapsed || refused);
-                let name = shared.map_or("free", |shared| &shared.plan);
-                let (plan, terms) = terms.plans.get_key_value(name).unwrap();
-                test(&Belief { edition: *edition, plan, terms, refused, subject, member, shared, own })
+                let lapsed_at = |now: Timestamp| {
+                    shared.is_some_and(|shared| match shared.status {
+                        Status::Paused => true,
+                        // It ends when the engine's clock gets there.
+                        Status::Canceled => shared.since <= now,
+                        _ => false,
+                    })
+                };
+                // What a subscription came to for a later request also serves one that began earlier.
+                let (first, last) = (lapsed_at(of.now.unwrap_or(of.now_from)), lapsed_at(self.engines[of.engine].now));
+                let mut belief = |lapsed: bool| {
+                    // Who has lapsed is on the default plan, or gets nothing.
+                    let refused = lapsed && terms.deny_when_lapsed;
+                    let shared = shared.filter(|_| !lapsed || refused);
+                    let name = shared.map_or("free", |shared| &shared.plan);
+                    let (plan, terms) = terms.plans.get_key_value(name).unwrap();
+                    test(&Belief { edition: *edition, plan, terms, refused, subject, member, shared, own })
+                };
+                belief(first) || (last != first && belief(last))
             };
             known(subject).any(|own| match own.is_some_and(|own| own.account.is_some()) {
                 true => known(ACCOUNT).any(|shared| belief(shared, own, true)),
