@@ -1,10 +1,11 @@
 //! The auditor: follows every step that the store makes and every answer that a client gets, and knows what
 //! each must be. Of an engine it knows what it must have seen, and lets it believe nothing older.
 
+use std::collections::hash_map::Entry as Entered;
 use std::collections::{BTreeMap, HashMap};
 
 use jiff::tz::TimeZone;
-use quotum::store::{Adjust, Adjustment, Balance, Charge, Charged, CounterKey, Hold, Once, Settle, Settled};
+use quotum::store::{Adjust, Adjustment, Balance, Charge, Charged, CounterKey, Hold, Once, Settle, Settled, Step};
 use quotum::{
     Decision, Error, Event, HoldId, Limit, Overrides, Period, Plans, QuotaLimit, QuotaState, Reason, Reservation,
     Settlement, Status, Subscription, Timestamp,
@@ -81,8 +82,8 @@ struct Engine {
     degraded: HashMap<(&'static str, &'static str), u64>,
     /// Units granted without the store, by counter, and units charged for it.
     owed: BTreeMap<CounterKey, (u64, u64)>,
-    /// Idempotency keys under which units were granted without the store, and what was charged for it first.
-    keyed: HashMap<(String, String), Option<Verdict>>,
+    /// Idempotency keys under which units were granted without the store, for what, and what was charged for it first.
+    keyed: HashMap<(String, String), (Costs, Option<Verdict>)>,
     /// Subjects of whom it cannot be known which counters their debts are on.
     obscure: Vec<&'static str>,
 }
@@ -263,11 +264,15 @@ impl Auditor {
 
     // What the way to the store hears.
 
-    pub(crate) fn heard(&mut self, engine: usize, number: u64, now: Timestamp) {
+    pub(crate) fn heard(&mut self, engine: usize, number: u64, step: Step, now: Timestamp) {
         let known = &mut self.engines[engine];
         let in_time = now <= known.wall_max;
         known.now = known.now.max(now);
         self.expect(in_time, || format!("engine {engine} goes by {now}, which its clock has never shown"));
+        // What several wait for is read by whoever is polled, at the time of whoever began it.
+        if matches!(step, Step::Plans | Step::Subscription) {
+            return;
+        }
         let Some(operation) = self.operations.get_mut(&number) else { return };
         operation.now = Some(now);
         let from = operation.now_from;
@@ -476,14 +481,19 @@ impl Auditor {
             // Under a client's key it may have been charged when the client asked, or asked again. Once the store
             // has forgotten the key, nobody can tell.
             let key = once.map(|once| (once.subject.to_string(), once.key.to_string()));
-            let before = key.and_then(|key| self.engines[engine].keyed.get_mut(&key));
+            let keyed = &mut self.engines[engine].keyed;
+            if found.0 == Verdict::Conflict {
+                // It is charged under a name of its own, and so is what is granted under the key again.
+                key.map(|key| keyed.remove(&key));
+                return;
+            }
+            let before = key.and_then(|key| keyed.get_mut(&key));
             let charges = match (&found.0, before) {
-                (Verdict::Conflict, _) => false,
-                (verdict, Some(before @ None)) => {
+                (verdict, Some((_, before @ None))) => {
                     *before = Some(verdict.clone());
                     true
                 }
-                (Verdict::Granted, Some(before)) => *before == Some(Verdict::Granted),
+                (Verdict::Granted, Some((_, before))) => *before == Some(Verdict::Granted),
                 (verdict, _) => *verdict == Verdict::Granted,
             };
             if charges {
@@ -701,11 +711,15 @@ impl Auditor {
                 self.doubly_charged += 1;
             }
             if let Some(key) = key {
-                // Asked again under its key, it is the same grant.
-                if self.engines[operation.engine].keyed.get(&key) == Some(&None) {
-                    return None;
+                match self.engines[operation.engine].keyed.entry(key) {
+                    // Asked again under its key, it is the same grant. For something else, it is a conflict that the
+                    // store, once it answers, lets pass under another name.
+                    Entered::Occupied(earlier) if earlier.get().0 == *costs => return None,
+                    Entered::Occupied(_) => {}
+                    Entered::Vacant(place) => {
+                        place.insert((costs.clone(), None));
+                    }
                 }
-                self.engines[operation.engine].keyed.insert(key, None);
             }
             self.granted_without_store(operation, subject, costs, told);
             return None;

@@ -36,6 +36,8 @@ const TRACE: usize = 60;
 
 const PATIENCE: Duration = Duration::from_secs(12 * 3_600);
 
+const KEY_LIFE: Duration = Duration::from_secs(20 * 3_600);
+
 const FEED_INTERVAL: Duration = Duration::from_secs(1);
 
 struct Engine {
@@ -88,7 +90,7 @@ pub(crate) struct Simulation {
     kept: Vec<(usize, Reservation)>,
     names: Vec<(HoldId, Costs)>,
     /// Idempotency keys, with what they were used for.
-    keys: VecDeque<(&'static str, Costs, String, bool)>,
+    keys: VecDeque<(&'static str, Costs, String, bool, Timestamp)>,
     /// True time, which no engine's clock quite shows.
     now: Timestamp,
     begun: u64,
@@ -302,9 +304,12 @@ impl Simulation {
 
     /// A key of a subject: a new one, or one that was used, seldom for something else.
     fn draw_key(&mut self, subject: &'static str, costs: Costs, reserve: bool) -> (&'static str, Costs, String) {
+        // Nobody uses a key again that the store may have forgotten.
+        let now = self.now;
+        self.keys.retain(|(.., since)| now < *since + KEY_LIFE);
         if !self.keys.is_empty() && self.dice.chance(600) {
             let index = self.dice.index(self.keys.len());
-            let (subject, used_for, key, reserved) = self.keys[index].clone();
+            let (subject, used_for, key, reserved, _) = self.keys[index].clone();
             if reserved == reserve {
                 let costs = if self.dice.chance(900) { used_for } else { costs };
                 return (subject, costs, key);
@@ -314,7 +319,7 @@ impl Simulation {
         if self.keys.len() == 12 {
             self.keys.pop_front();
         }
-        self.keys.push_back((subject, costs.clone(), key.clone(), reserve));
+        self.keys.push_back((subject, costs.clone(), key.clone(), reserve, now));
         (subject, costs, key)
     }
 

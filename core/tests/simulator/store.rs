@@ -141,7 +141,7 @@ impl Faulty {
 impl Layer for Faulty {
     fn around<'a, T: Send + 'a>(&'a self, call: Call, step: Step, inner: StoreFuture<'a, T>) -> StoreFuture<'a, T> {
         Box::pin(async move {
-            self.auditor.lock().unwrap().heard(self.engine, OPERATION.get(), call.now);
+            self.auditor.lock().unwrap().heard(self.engine, OPERATION.get(), step, call.now);
             let (fault, heals) = self.draw(call);
             let unknown = if step.writes() { Retry::OutcomeUnknown } else { Retry::Safe };
             if fault != Fault::None {
