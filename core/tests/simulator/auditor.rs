@@ -84,6 +84,8 @@ struct Engine {
     owed: BTreeMap<CounterKey, (u64, u64)>,
     /// Idempotency keys under which units were granted without the store, for what, and what was charged for it first.
     keyed: HashMap<(String, String), (Costs, Option<Verdict>)>,
+    /// Debts whose keys have been used for something else.
+    conflicts: Vec<((String, String), Vec<Adjustment>)>,
     /// Subjects of whom it cannot be known which counters their debts are on.
     obscure: Vec<&'static str>,
 }
@@ -209,6 +211,7 @@ impl Auditor {
             degraded: HashMap::new(),
             owed: BTreeMap::new(),
             keyed: HashMap::new(),
+            conflicts: Vec::new(),
             obscure: Vec::new(),
         });
         self.engines.len() - 1
@@ -481,11 +484,14 @@ impl Auditor {
             // Under a client's key it may have been charged when the client asked, or asked again. Once the store
             // has forgotten the key, nobody can tell.
             let key = once.map(|once| (once.subject.to_string(), once.key.to_string()));
-            let keyed = &mut self.engines[engine].keyed;
+            let Engine { keyed, conflicts, .. } = &mut self.engines[engine];
             if found.0 == Verdict::Conflict {
-                // It is charged under a name of its own, and so is what is granted under the key again.
-                key.map(|key| keyed.remove(&key));
+                conflicts.extend(key.map(|key| (key, adjustments.to_vec())));
                 return;
+            }
+            if let Some(at) = conflicts.iter().position(|(_, conflict)| conflict == adjustments) {
+                // Now it is charged under a name of its own: what is granted under the key again is another debt.
+                keyed.remove(&conflicts.swap_remove(at).0);
             }
             let before = key.and_then(|key| keyed.get_mut(&key));
             let charges = match (&found.0, before) {
