@@ -84,10 +84,8 @@ struct Engine {
     owed: BTreeMap<CounterKey, (u64, u64)>,
     /// Idempotency keys under which units were granted without the store, for what, and what was charged for it first.
     keyed: HashMap<(String, String), (Costs, Option<Verdict>)>,
-    /// Debts whose keys have been used for something else.
-    conflicts: Vec<((String, String), Vec<Adjustment>)>,
-    /// Subjects of whom it cannot be known which counters their debts are on.
-    obscure: Vec<&'static str>,
+    /// Whether it cannot be known which counters a debt is on, or whose it is, until all are paid.
+    obscure: bool,
 }
 
 pub(crate) struct Auditor {
@@ -211,8 +209,7 @@ impl Auditor {
             degraded: HashMap::new(),
             owed: BTreeMap::new(),
             keyed: HashMap::new(),
-            conflicts: Vec::new(),
-            obscure: Vec::new(),
+            obscure: false,
         });
         self.engines.len() - 1
     }
@@ -484,14 +481,11 @@ impl Auditor {
             // Under a client's key it may have been charged when the client asked, or asked again. Once the store
             // has forgotten the key, nobody can tell.
             let key = once.map(|once| (once.subject.to_string(), once.key.to_string()));
-            let Engine { keyed, conflicts, .. } = &mut self.engines[engine];
+            let Engine { keyed, obscure, .. } = &mut self.engines[engine];
             if found.0 == Verdict::Conflict {
-                conflicts.extend(key.map(|key| (key, adjustments.to_vec())));
+                // It is charged under a name of its own, which does not tell whose key it was.
+                *obscure = true;
                 return;
-            }
-            if let Some(at) = conflicts.iter().position(|(_, conflict)| conflict == adjustments) {
-                // Now it is charged under a name of its own: what is granted under the key again is another debt.
-                keyed.remove(&conflicts.swap_remove(at).0);
             }
             let before = key.and_then(|key| keyed.get_mut(&key));
             let charges = match (&found.0, before) {
@@ -577,13 +571,11 @@ impl Auditor {
             let units = engine.degraded.entry((subject, metric)).or_insert(0);
             *units += amount;
             let allowed = most.get(metric).copied().unwrap_or(0);
-            if *units > allowed {
+            if *units > allowed && !engine.obscure {
                 failure = Some(format!("{subject} got {units} {metric} without the store, of {allowed}"));
             }
         }
-        if counters.len() > 1 {
-            engine.obscure.push(subject);
-        }
+        engine.obscure |= counters.len() > 1;
         for (owner, metric, period, start_s, _, amount) in counters.into_iter().flatten() {
             let key = CounterKey { subject: owner.into(), metric: metric.into(), period, start_s };
             engine.owed.entry(key).or_insert((0, 0)).0 += amount;
@@ -600,7 +592,7 @@ impl Auditor {
             let Adjust::Record(amount, _) = by else { continue };
             let owed = known.owed.entry(key.clone()).or_insert((0, 0));
             owed.1 += amount;
-            if owed.1 > owed.0 {
+            if owed.1 > owed.0 && !known.obscure {
                 let owed = *owed;
                 return self.fail(format!(
                     "{} units were charged on {key:?} for {} granted without the store, by {adjustments:?}",
@@ -612,9 +604,13 @@ impl Auditor {
 
     /// Everything that was granted without the store must have been charged, by an engine that has had the time.
     pub(crate) fn debts_are_paid(&mut self, engine: usize) {
-        let known = &self.engines[engine];
-        let unpaid = known.owed.iter().find(|(_, (granted, charged))| granted != charged);
-        if let Some((key, owed)) = unpaid.filter(|_| known.obscure.is_empty()) {
+        let known = &mut self.engines[engine];
+        let owed = std::mem::take(&mut known.owed);
+        let obscure = std::mem::take(&mut known.obscure);
+        known.degraded.clear();
+        known.keyed.clear();
+        let unpaid = owed.iter().find(|(_, (granted, charged))| granted != charged);
+        if let Some((key, owed)) = unpaid.filter(|_| !obscure) {
             self.fail(format!("of {} units granted without the store, {} were charged on {key:?}", owed.0, owed.1));
         }
     }
@@ -717,11 +713,12 @@ impl Auditor {
                 self.doubly_charged += 1;
             }
             if let Some(key) = key {
-                match self.engines[operation.engine].keyed.entry(key) {
-                    // Asked again under its key, it is the same grant. For something else, it is a conflict that the
-                    // store, once it answers, lets pass under another name.
+                let Engine { keyed, obscure, .. } = &mut self.engines[operation.engine];
+                match keyed.entry(key) {
+                    // Asked again under its key, it is the same grant.
                     Entered::Occupied(earlier) if earlier.get().0 == *costs => return None,
-                    Entered::Occupied(_) => {}
+                    // A conflict, which the store lets pass under another name when it can tell.
+                    Entered::Occupied(_) => *obscure = true,
                     Entered::Vacant(place) => {
                         place.insert((costs.clone(), None));
                     }
