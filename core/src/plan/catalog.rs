@@ -242,8 +242,11 @@ impl Catalog {
             Some(last) if *last.plans == plans => Arc::clone(&last.plans),
             _ => Arc::new(plans),
         };
-        // What was read earlier must not replace what was read later.
-        if loaded.as_ref().is_none_or(|last| last.started < started) {
+        // What was read earlier must not replace what was read later, unless that was put before it: the answer
+        // to a change may come after that to a later one.
+        let put_later = |last: &CatalogStatus| last.origin == status.origin && last.version < status.version;
+        if loaded.as_ref().is_none_or(|last| last.started < started || put_later(&last.status)) {
+            let started = loaded.as_ref().map_or(started, |last| last.started.max(started));
             *loaded = Some(Loaded { plans: Arc::clone(&plans), status, loaded_at, stale_from, started });
         }
         plans
