@@ -1,6 +1,8 @@
 # make demo     runs the main job: plans enforced on traffic, with a report
 # make test     passes every test: Rust, Python, Node
 # make test-shuttle  models concurrent code: thousands of thread schedules each
+# make test-planted  plants bugs in the library, one after the other: the simulator must find each
+# make simulate  SIM_SEEDS runs of SIM_OPS operations each: several engines, faults, clocks that step
 # make bench    measures beside the raw statement and beside governor, moka and quick_cache: prints ratios
 # make lint     format, lints, docs
 # make fuzz     runs every fuzz target for FUZZ_SECONDS seconds each (needs a nightly toolchain)
@@ -11,8 +13,10 @@ TARGET := $(CARGO_TARGET_DIR)
 VENV := $(TARGET)/venv
 DEMO := $(TARGET)/demo
 FUZZ_SECONDS := 30
+SIM_SEEDS := 2000
+SIM_OPS := 5000
 
-.PHONY: demo test test-rust test-shuttle test-python test-node bench lint fuzz rust python node
+.PHONY: demo test test-rust test-shuttle test-planted test-python test-node simulate bench lint fuzz rust python node
 
 demo: rust
 	cargo build --release --locked --package replay
@@ -35,6 +39,16 @@ test-shuttle: rust
 	    --target-dir $(TARGET)/shuttle models
 	RUSTFLAGS="--cfg shuttle" cargo test --package quotum --test rate_schedules --no-default-features --locked \
 	    --target-dir $(TARGET)/shuttle
+
+# Optimised a little: a thousand runs of a bug that is hard to find take a minute otherwise.
+test-planted: rust
+	RUSTFLAGS="--cfg planted" CARGO_PROFILE_TEST_OPT_LEVEL=1 cargo test --package quotum --test simulator \
+	    --no-default-features --features conformance --locked --target-dir $(TARGET)/planted -- \
+	    --nocapture every_planted_bug_is_found
+
+simulate: rust
+	QUOTUM_SIM_SEEDS=$(SIM_SEEDS) QUOTUM_SIM_OPS=$(SIM_OPS) cargo test --release --package quotum --test simulator \
+	    --no-default-features --features conformance --locked -- --nocapture
 
 test-python: rust python
 	test -x $(VENV)/bin/python || python3 -m venv $(VENV)

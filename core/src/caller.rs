@@ -9,6 +9,7 @@ use crate::admission::Admission;
 use crate::decision::{Decision, Denial, QuotaState, Trace};
 use crate::error::{Error, Kind};
 use crate::plan::{Plan, Plans, upgrade};
+use crate::planted::planted;
 use crate::policy::Modes;
 use crate::record::{Fetched, Record};
 use crate::standing::Standing;
@@ -38,6 +39,9 @@ pub(crate) struct Forget<'a> {
 
 impl Drop for Forget<'_> {
     fn drop(&mut self) {
+        if planted!("subscription_kept_after_a_change") {
+            return;
+        }
         // First the count, so that a read under way is either not kept or cleared here.
         self.admission.changes.note();
         self.admission.records.clear(self.subject);
@@ -185,6 +189,9 @@ impl Caller {
 
     pub(crate) fn window(&self, period: Period) -> Window {
         let standing = &self.standing;
+        if planted!("zone_ignored") {
+            return period.window(self.call.now, &jiff::tz::TimeZone::UTC, standing.anchor);
+        }
         match standing.anchor {
             None if !standing.has_own_zone => self.plans.windows.at(period, self.call.now, &standing.zone),
             anchor => period.window(self.call.now, &standing.zone, anchor),

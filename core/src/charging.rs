@@ -11,6 +11,7 @@ use crate::debt::Owed;
 use crate::decision::{Decision, Denial, QuotaState, Trace};
 use crate::error::{Error, Retry};
 use crate::plan::{Plan, QuotaLimit, UNITS_MAX, upgrade};
+use crate::planted::planted;
 use crate::policy::{Enforcement, Modes};
 use crate::store::{Balance, Call, Charge, Charged, CounterKey, Crossing, Hold, Once, Outcome, StoreError, charge_all};
 use crate::usage::demand::{self, Cost, Touched, states_of};
@@ -227,6 +228,7 @@ impl Admission {
             Step::Hold(holding) => (holding.once(subject), holding.key.as_ref()),
             Step::Look => (None, None),
         };
+        let step = if planted!("look_is_charged_when_the_store_is_dead") { Step::Charge(None) } else { step };
         let owed = match step {
             Step::Look if self.debts.would_grant(subject, &costs, allowed) => Owed::Granted,
             Step::Look => Owed::Refused,

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
+use crate::planted::planted;
 use crate::store::{Adjust, Adjustment, Charge, Once};
 use crate::usage::demand::Cost;
 use crate::usage::hold::HoldId;
@@ -74,7 +75,10 @@ impl Debts {
         }
         let Ok(id) = HoldId::random() else { return Owed::Refused };
         let debts = debtors.entry(Arc::clone(subject)).or_default();
-        let place = debts.iter().position(|debt| once.is_none() && debt.grows()).unwrap_or(debts.len());
+        let place = debts
+            .iter()
+            .position(|debt| once.is_none() && (debt.grows() || planted!("debt_grows_while_it_is_charged")))
+            .unwrap_or(debts.len());
         if place == debts.len() {
             let once = once.cloned();
             debts.push(Debt { id, once, adjustments: Vec::new(), granted: BTreeMap::new(), charging: 0 });
@@ -150,6 +154,7 @@ impl Debts {
 fn fits(owed: &[Debt], costs: &[Cost], allowed: impl Fn(&str) -> u64) -> bool {
     costs.iter().all(|Cost { metric, amount }| {
         let owed: u64 = owed.iter().filter_map(|debt| debt.granted.get(metric)).sum();
+        let owed = if planted!("budget_without_the_store_ignored") { 0 } else { owed };
         owed.checked_add(*amount).is_some_and(|sum| sum <= allowed(metric))
     })
 }

@@ -25,6 +25,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use crate::error::{Error, Retry};
+use crate::planted::planted;
 use crate::store::{StoreError, Wait};
 use crate::sync::Mutex;
 
@@ -225,7 +226,8 @@ impl<T: Send> Wake for Bell<T> {
         state.rang = true;
         let callers = mem::take(&mut state.callers);
         drop(state);
-        callers.into_values().for_each(Waker::wake);
+        let woken = if planted!("flight_wakes_only_one_caller") { 1 } else { usize::MAX };
+        callers.into_values().take(woken).for_each(Waker::wake);
     }
 }
 

@@ -22,6 +22,7 @@
 
 mod admin;
 mod admission;
+mod aside;
 pub mod blocking;
 mod caller;
 mod charging;
@@ -38,6 +39,7 @@ mod lookup;
 mod metrics;
 mod observer;
 mod plan;
+mod planted;
 mod policy;
 mod quota;
 pub mod rate;
@@ -57,6 +59,9 @@ mod usage;
 
 pub use jiff::Timestamp;
 
+#[cfg(feature = "conformance")]
+#[doc(hidden)]
+pub use aside::simulated::{Work, collect_aside, take_aside};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use decision::{Decision, Denial, QuotaState, Reason, Usage};
 pub use error::{Error, Kind, Retry};
@@ -66,6 +71,9 @@ pub use plan::{
     CatalogStatus, FeatureValue, InvalidLimit, Limit, Plan, Plans, PlansError, PlansOrigin, Price, Problem, QuotaLimit,
     Rate, RateLimit, UNITS_MAX, WhenLapsed,
 };
+#[cfg(planted)]
+#[doc(hidden)]
+pub use planted::bugs::{PLANTED_BUGS, plant};
 pub use policy::Enforcement;
 pub use quota::{Builder, Quota};
 pub use request::Request;

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use pollster::block_on;
 
 use crate::admission::{Admission, check_key, fingerprint, shadowed};
+use crate::aside::aside;
 use crate::charging::{Holding, Step};
 use crate::decision::{Decision, Denial};
 use crate::error::Error;
@@ -146,8 +147,7 @@ impl Drop for Reservation {
         let Some(id) = self.held.id.take() else { return };
         let admission = Arc::clone(&self.held.admission);
         let release = move || admission.release_quietly(id);
-        let spawned = std::thread::Builder::new().name("quotum-release".to_owned()).spawn(release);
-        if let Err(error) = spawned {
+        if let Err(error) = aside("quotum-release", release) {
             tracing::warn!(target: "quotum", %error, %id, "a dropped reservation was not released: it will expire");
         }
     }

@@ -452,3 +452,48 @@ fn a_store_that_fails_is_told_apart_from_every_other_denial() {
     store.layer().fail(false);
     assert!(quota.consume("ana", &[("jobs", 1)]).unwrap().allowed, "nothing was charged by the failure");
 }
+
+/// A store whose answers about plans, once it is made so, are given only when they are polled a second time.
+#[derive(Debug, Default)]
+struct LateAnswers(AtomicBool);
+
+impl Layer for LateAnswers {
+    fn around<'a, T: Send + 'a>(&'a self, _: Call, step: Step, inner: StoreFuture<'a, T>) -> StoreFuture<'a, T> {
+        let late = self.0.load(Ordering::SeqCst) && matches!(step, Step::Plans | Step::PutPlans);
+        Box::pin(async move {
+            let answer = inner.await;
+            let mut pending = late;
+            std::future::poll_fn(|_| if std::mem::take(&mut pending) { Poll::Pending } else { Poll::Ready(()) }).await;
+            answer
+        })
+    }
+}
+
+/// The simulator found it in its seven millionth operation: the answer to `set_plans` came while the plans of
+/// another process, put later, were being loaded. As the load had begun before the answer, it was thrown away,
+/// and the older plans served until they were stale.
+#[test]
+fn a_late_answer_to_a_change_of_plans_does_not_undo_a_later_change() {
+    let memory = Arc::new(MemoryStore::new());
+    let store = Arc::new(Layered::new(memory.clone(), LateAnswers::default()));
+    let clock = Arc::new(ManualClock::at("2026-03-10T15:00:00Z".parse().unwrap()));
+    let quota = block_on(quotum::Quota::builder().plans(plans(1)).clock(clock.clone()).open_on(store.clone())).unwrap();
+    store.layer().0.store(true, Ordering::SeqCst);
+    let waker = &mut Context::from_waker(Waker::noop());
+
+    let ours = plans(2);
+    let mut change = Box::pin(quota.set_plans(&ours));
+    assert!(change.as_mut().poll(waker).is_pending(), "made, and not answered yet");
+    let (call, event) =
+        (Call::new(Timestamp::UNIX_EPOCH, Wait::Block), Event::new(EventName::PlanChanged, Timestamp::UNIX_EPOCH));
+    block_on(memory.put_plans(call, &plans(3), &event)).unwrap();
+    clock.advance(Duration::from_secs(10));
+    let mut follow = Box::pin(quota.check("ana", &[("jobs", 1)]));
+    assert!(follow.as_mut().poll(waker).is_pending(), "the later plans are being loaded");
+    assert!(matches!(change.as_mut().poll(waker), Poll::Ready(Ok(1))));
+    assert!(follow.as_mut().poll(waker).is_ready());
+
+    store.layer().0.store(false, Ordering::SeqCst);
+    let decision = block_on(quota.check("ana", &[("jobs", 1)])).unwrap();
+    assert_eq!(decision.quotas.first().unwrap().limit.units(), Some(3));
+}

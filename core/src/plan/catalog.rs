@@ -15,6 +15,7 @@ use parking_lot::RwLock;
 use serde::Serialize;
 
 use super::plan::Plans;
+use crate::aside::aside;
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::flight::{Flight, unblocked};
@@ -200,7 +201,7 @@ impl Catalog {
             let _outcome = pollster::block_on(catalog.load_once(Call::new(call.now, Wait::Block)));
             drop(done);
         };
-        if let Err(error) = std::thread::Builder::new().name("quotum-catalog".to_owned()).spawn(refresh) {
+        if let Err(error) = aside("quotum-catalog", refresh) {
             self.refreshing.store(false, Ordering::Release);
             self.keep_on(&error, call.now, 0);
         }
@@ -249,8 +250,11 @@ impl Catalog {
             Some(last) if *last.plans == plans => Arc::clone(&last.plans),
             _ => Arc::new(plans),
         };
-        // What was read earlier must not replace what was read later.
-        if loaded.as_ref().is_none_or(|last| last.started < started) {
+        // What was read earlier must not replace what was read later, unless that was put before it: the answer
+        // to a change may come after that to a later one.
+        let put_later = |last: &CatalogStatus| last.origin == status.origin && last.version < status.version;
+        if loaded.as_ref().is_none_or(|last| last.started < started || put_later(&last.status)) {
+            let started = loaded.as_ref().map_or(started, |last| last.started.max(started));
             *loaded = Some(Loaded { plans: Arc::clone(&plans), status, loaded_at, stale_from, started });
         }
         plans

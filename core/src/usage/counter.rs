@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::period::{Period, Window};
 use crate::plan::{Limit, UNITS_MAX};
+use crate::planted::planted;
 
 /// Names one counter. The window's start is part of the name, so a new period is a new counter.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -78,7 +79,8 @@ impl Balance {
     /// How many more units fit within `limit`.
     #[must_use]
     pub fn room(self, limit: Limit) -> u64 {
-        self.ceiling(limit).saturating_sub(self.used.saturating_add(self.held))
+        let held = if planted!("held_units_ignored") { 0 } else { self.held };
+        self.ceiling(limit).saturating_sub(self.used.saturating_add(held))
     }
 
     /// Whether `amount` more units stay within `limit`.
@@ -109,7 +111,7 @@ impl Balance {
     /// as used, the others as overage.
     #[must_use]
     pub fn recorded(self, amount: u64, limit: Limit) -> Self {
-        let used = amount.min(self.room(limit));
+        let used = if planted!("overage_counts_as_used") { amount } else { amount.min(self.room(limit)) };
         let overage = self.overage.saturating_add(amount - used).min(UNITS_MAX);
         Self { used: self.used + used, overage, ..self }
     }
@@ -261,7 +263,8 @@ pub fn charge_all<E>(
     for (index, (charge, &loaded)) in charges.iter().zip(&before).enumerate() {
         let earlier = charges.iter().zip(&after).rev().find(|(other, _)| other.key == charge.key);
         let balance = earlier.map_or(loaded, |(_, &balance)| balance);
-        if !balance.fits(charge.amount, charge.limit) {
+        let unchecked = planted!("charge_checks_only_the_first_limit") && index > 0;
+        if !unchecked && !balance.fits(charge.amount, charge.limit) {
             return Ok(Charged::new(Outcome::Refused, before));
         }
         let (balance, reached) = add(balance, charge.amount).telling(charge.limit);
@@ -299,9 +302,13 @@ impl Adjust {
     #[must_use]
     pub fn apply(self, balance: Balance) -> Balance {
         match self {
+            Self::Refund(amount) if planted!("refund_takes_used_before_overage") => {
+                Balance { used: balance.used.saturating_sub(amount), ..balance }
+            }
             Self::Refund(amount) => balance.refunded(amount),
             Self::Grant(amount) => balance.granted(amount),
             Self::Record(amount, limit) => balance.recorded(amount, limit),
+            Self::Reset if planted!("reset_drops_what_is_held") => Balance { held: 0, ..balance.reset() },
             Self::Reset => balance.reset(),
         }
     }

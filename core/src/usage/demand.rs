@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::decision::{Denial, QuotaState, Reason};
 use crate::error::Error;
 use crate::plan::{Plan, Plans, QuotaLimit, UNITS_MAX};
+use crate::planted::planted;
 use crate::store::{Balance, Charge, CounterKey};
 use crate::usage::period::{Period, Window};
 
@@ -66,8 +67,10 @@ impl Owners {
         metric: &str,
     ) -> impl Iterator<Item = (&'p Arc<str>, QuotaLimit)> {
         let shared = plan.quotas.get(metric).map_or([].as_slice(), Vec::as_slice);
-        let owner = self.account.as_ref().unwrap_or(&self.subject);
-        let each = self.account.as_ref().and_then(|_| plan.member_quotas.get(metric));
+        let account = self.account.as_ref().filter(|_| !planted!("account_not_charged"));
+        let owner = account.unwrap_or(&self.subject);
+        let member = self.account.is_some() && !planted!("member_limits_ignored");
+        let each = plan.member_quotas.get(metric).filter(|_| member);
         let each = each.map_or([].as_slice(), Vec::as_slice);
         let nothing = if shared.is_empty() && each.is_empty() { NOTHING.as_slice() } else { &[] };
         let of = |owner: &'p Arc<str>, limits: &'p [QuotaLimit]| limits.iter().map(move |limit| (owner, *limit));

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::HoldId;
+use crate::planted::planted;
 use crate::store::{Balance, Charge, CounterKey, Part, Settle, settle_one};
 use crate::usage::period::Period;
 
@@ -83,6 +84,11 @@ impl Locked<'_> {
         if let Some(counter) = counters.get_mut(&place(key, key.start_s)) {
             counter.balance = balance;
             return;
+        }
+        let mut balance = balance;
+        if planted!("bonus_follows_into_the_next_window") {
+            let before = counters.range(place(key, i64::MIN)..place(key, key.start_s)).next_back();
+            balance.bonus += before.map_or(0, |(_, before)| before.balance.bonus);
         }
         counters.insert(place(key, key.start_s), Counter { balance, holds: BTreeMap::new() });
         if let Some(before_s) = key.forget_before_s() {

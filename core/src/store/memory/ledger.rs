@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::HoldId;
+use crate::planted::planted;
 use crate::store::{Balance, Charge, Charged, CounterKey, Fingerprint, Hold, Once, Part, Receipt, Settle, Settled};
 
 /// How many entries that are too old are dropped for each one that is added, so that none needs a sweep.
@@ -53,7 +54,7 @@ impl Ledger {
         if step.kept_until <= now {
             return None;
         }
-        Some(match step.arguments == once.arguments {
+        Some(match step.arguments == once.arguments || planted!("once_ignores_the_arguments") {
             true => Charged::repeated(step.at, step.made.clone()),
             false => Charged::conflict(),
         })
@@ -70,7 +71,8 @@ impl Ledger {
 
     /// What became of a hold of this name that was made before.
     pub(super) fn recall_hold(&self, hold: &Hold, now: Timestamp) -> Option<Charged> {
-        let held = self.holds.get(&hold.id).filter(|held| now < held.kept_until)?;
+        let again = planted!("hold_made_again_under_its_name");
+        let held = self.holds.get(&hold.id).filter(|held| now < held.kept_until && !again)?;
         Some(match held.arguments == hold.arguments {
             true => Charged::repeated(held.at, held.made.clone()),
             false => Charged::conflict(),
@@ -102,10 +104,10 @@ impl Ledger {
         let Some(held) = self.holds.get_mut(&settle.id).filter(|held| now < held.kept_until) else {
             return Settled::Unknown;
         };
-        if let Some(receipt) = &held.receipt {
+        if let Some(receipt) = held.receipt.as_ref().filter(|_| !planted!("hold_settled_twice")) {
             return Settled::Before(receipt.clone());
         }
-        if held.expires_at <= now {
+        if held.expires_at <= now && !planted!("hold_settled_after_it_expired") {
             return Settled::Expired(held.expires_at);
         }
         let receipt = Receipt { at: now, parts: charge(&held.charges, held.expires_at) };

@@ -23,6 +23,7 @@ use super::{
 };
 use crate::event::{Event, EventName, EventQuery};
 use crate::plan::Plans;
+use crate::planted::planted;
 use crate::subscription::Subscription;
 use crate::token::TokenDigest;
 
@@ -90,7 +91,7 @@ impl MemoryStore {
         event: &Event,
     ) -> Option<Subscription> {
         let mut subscriptions = self.subscriptions.write();
-        if subscriptions.get(subject) != from {
+        if subscriptions.get(subject) != from && !planted!("swap_overwrites_another_change") {
             return subscriptions.get(subject).cloned();
         }
         subscriptions.insert(subject.into(), to.clone());
@@ -137,7 +138,9 @@ impl MemoryStore {
             return earlier;
         }
         let charged = self.add(charges, now, Balance::charged);
-        if let (true, Some(once), Some(ledger)) = (charged.granted(), once, ledger.as_mut()) {
+        let made_now = charged.granted() || planted!("once_remembers_denials");
+        let is_made = made_now && !planted!("once_forgets_what_was_done");
+        if let (true, Some(once), Some(ledger)) = (is_made, once, ledger.as_mut()) {
             ledger.remember(once, now, made(charges.iter().map(|charge| &charge.key), &charged.balances));
         }
         charged
@@ -152,7 +155,8 @@ impl MemoryStore {
         let charged = self.add(&hold.charges, now, Balance::holding);
         if charged.granted() {
             let mut counters = self.counters.lock(hold.charges.iter().map(|charge| &charge.key), now);
-            for charge in &hold.charges {
+            let one_only = if planted!("hold_expires_on_one_counter_only") { 1 } else { usize::MAX };
+            for charge in hold.charges.iter().take(one_only) {
                 counters.expire_later(&charge.key, hold.id, charge.amount, hold.expires_at);
             }
             drop(counters);
@@ -170,6 +174,9 @@ impl MemoryStore {
             for (charge, balance) in charges.iter().zip(&charged.balances) {
                 counters.put(&charge.key, *balance);
             }
+        } else if let (true, [first, _, ..]) = (planted!("refused_charge_is_partly_made"), charges) {
+            let before = counters.balance(&first.key);
+            counters.put(&first.key, add(before, first.amount));
         }
         charged
     }
