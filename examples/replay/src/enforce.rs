@@ -19,6 +19,7 @@ use crate::traffic::{Request, Traffic};
 pub(crate) struct Scene<'t> {
     pub(crate) traffic: &'t Traffic,
     pub(crate) metrics: Vec<&'t str>,
+    pub(crate) rate: Option<&'t str>,
     pub(crate) deal: Option<&'t Deal>,
 }
 
@@ -42,6 +43,7 @@ impl Scene<'_> {
             // Time jumps from request to request, and nobody else changes a plan meanwhile.
             .subscription_ttl(Duration::MAX)
             .catalog_ttl(Duration::MAX)
+            .feed_interval(Duration::MAX)
             .records_max(1_000_000)
             .open(&url)?;
 
@@ -50,7 +52,9 @@ impl Scene<'_> {
         let mut seen: HashMap<Arc<str>, Seen> = HashMap::new();
         let progress = progress(requests.len());
         for request in progress.wrap_iter(requests.iter()) {
-            clock.set_wall(request.time);
+            // Rates count by the time that passes, quotas by the time of day.
+            let passed = request.time.duration_since(quotum::Clock::wall(&*clock));
+            clock.advance(Duration::try_from(passed).unwrap_or_default());
             self.follow_plan(&quota, &default_plan, request, &mut seen)?;
             let costs: Vec<(&str, u64)> = self
                 .metrics
@@ -64,7 +68,9 @@ impl Scene<'_> {
                 continue;
             }
             let begin = Instant::now();
-            let decision = quota.consume(&request.subject, &costs).with_context(|| tally.name.clone())?;
+            let asked = quotum::Request::by(&request.subject).costs(&costs);
+            let asked = self.rate.map_or_else(|| asked.clone(), |scope| asked.clone().rate(scope));
+            let decision = quota.admit(&asked).with_context(|| tally.name.clone())?;
             if let Some(cause) = decision.denied.as_ref().and_then(|denial| denial.cause.as_ref()) {
                 bail!("{}: {cause}", tally.name);
             }

@@ -61,6 +61,10 @@ struct Arguments {
     #[arg(long = "cost", value_name = "METRIC=SUM", default_value = "requests=1")]
     costs: Vec<String>,
 
+    /// The scope whose rate each request counts on, for its subject; without it, rates are not enforced
+    #[arg(long, value_name = "SCOPE")]
+    rate: Option<String>,
+
     /// The field that names the subject's plan; a change of it is a change of plan
     #[arg(long, value_name = "FIELD", conflicts_with = "deal")]
     plan: Option<String>,
@@ -88,10 +92,10 @@ Examples:
   replay --plans plans.toml --cost requests=1 --cost bytes=bytes --report report.html access.log
   replay --plans plans.toml --time TIMESTAMP --subject line%200 \\
          --cost tokens=ContextTokens+GeneratedTokens calls.csv
+  replay --plans plans.toml --rate api access.log
   replay --plans today.toml --compare tomorrow.toml --plan tier requests.jsonl
 
-Fields of a log line: ip, user, time, method, path, status, bytes, referer, agent.
-Rates are checked when the plans file is read, and not yet enforced.";
+Fields of a log line: ip, user, time, method, path, status, bytes, referer, agent.";
 
 fn main() -> ExitCode {
     match run(&Arguments::parse()) {
@@ -109,7 +113,8 @@ fn run(arguments: &Arguments) -> Result<()> {
     let mapping = Mapping::new(format, subject, time, arguments.plan.as_deref(), &arguments.costs)?;
     let traffic = Traffic::read(&arguments.traffic, format, &mapping, arguments.malformed)?;
 
-    let scene = Scene { traffic: &traffic, metrics: mapping.metrics(), deal: arguments.deal.as_ref() };
+    let (rate, deal) = (arguments.rate.as_deref(), arguments.deal.as_ref());
+    let scene = Scene { traffic: &traffic, metrics: mapping.metrics(), rate, deal };
     let mut tallies = vec![scene.enforce(&arguments.plans, arguments.store.as_deref())?];
     if let Some(other) = &arguments.compare {
         tallies.push(scene.enforce(other, None)?);

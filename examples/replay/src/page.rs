@@ -66,7 +66,7 @@ pub(crate) fn render(file: &Path, traffic: &Traffic, tallies: &[Tally]) -> Strin
     }
     page.push_str(&skipped(traffic));
     page.push_str(
-        "</main>\n<footer>Every request was decided in the order of time by Quotum, on a clock that stood at the request's own time. Times are UTC. Rates are not yet enforced. Point at a chart for its figures.</footer>\n</html>\n",
+        "</main>\n<footer>Every request was decided in the order of time by Quotum, on a clock that stood at the request's own time. Times are UTC. Rates are enforced where a scope was named. Point at a chart for its figures.</footer>\n</html>\n",
     );
     page
 }

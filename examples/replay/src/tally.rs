@@ -207,6 +207,9 @@ pub(crate) struct FirstHit<'t> {
 
 /// The limit that denied, as the plans file writes it; of a metric that the plan does not name, that.
 fn text_of(denial: &Denial) -> String {
+    if let (Some(scope), Some(limit), Some(window_s)) = (&denial.scope, denial.limit, denial.window_s) {
+        return format!("{scope} {limit} in {window_s} s");
+    }
     match (&denial.metric, denial.limit, denial.period) {
         (Some(metric), Some(0), _) => format!("{metric} not in the plan"),
         (Some(metric), Some(limit), Some(period)) => format!("{metric} {limit}/{period}"),
