@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use pollster::block_on;
 use proptest::prelude::*;
 use quotum::store::{
-    Adjust, Adjustment, Call, Charge, CounterKey, Durability, MemoryStore, SqliteOptions, Store, Wait,
+    Adjust, Adjustment, Call, Charge, CounterKey, Durability, Fingerprint, Hold, MemoryStore, Once, Settle, Settled,
+    SqliteOptions, Store, Wait,
 };
 use quotum::{Event, EventName, Limit, Period, Timestamp, UNITS_MAX};
 
@@ -115,6 +116,118 @@ fn memory_sqlite_and_a_naive_model_agree_on_random_work() {
                 let used: Vec<u64> = balances.iter().map(|balance| balance.used).collect();
                 prop_assert_eq!(&used, &expected, "{:?} after {:?}", store, step);
             }
+        }
+        Ok(())
+    });
+    outcome.unwrap_or_else(|failure| panic!("{failure}"));
+}
+
+/// What a store can be asked about counters, by small numbers so that steps meet.
+#[derive(Debug, Clone)]
+enum Work {
+    Charge { parts: Vec<(usize, u64, u64)>, key: Option<u8> },
+    Hold { id: u8, parts: Vec<(usize, u64, u64)>, seconds: i64 },
+    Settle { id: u8, used: Vec<(bool, u64)> },
+    Adjust { counter: usize, by: u8, amount: u64, key: Option<u8> },
+    Pass { seconds: i64 },
+}
+
+fn work() -> impl Strategy<Value = Work> {
+    let part = || (0..COUNTERS, 1_u64..9, 0_u64..30);
+    let key = || prop::option::of(0_u8..3);
+    prop_oneof![
+        4 => (prop::collection::vec(part(), 1..4), key()).prop_map(|(parts, key)| Work::Charge { parts, key }),
+        3 => (0_u8..4, prop::collection::vec(part(), 1..4), 1_i64..120)
+            .prop_map(|(id, parts, seconds)| Work::Hold { id, parts, seconds }),
+        3 => (0_u8..4, prop::collection::vec((any::<bool>(), 0_u64..20), 0..3))
+            .prop_map(|(id, used)| Work::Settle { id, used }),
+        3 => (0..COUNTERS, 0_u8..4, 1_u64..20, key())
+            .prop_map(|(counter, by, amount, key)| Work::Adjust { counter, by, amount, key }),
+        2 => (1_i64..90).prop_map(|seconds| Work::Pass { seconds }),
+    ]
+}
+
+fn fingerprint(value: &impl std::fmt::Debug) -> Fingerprint {
+    Fingerprint::of(&[format!("{value:?}").as_bytes()])
+}
+
+#[test]
+fn memory_and_sqlite_agree_on_holds_keys_and_adjustments() {
+    let folder = tempfile::tempdir().unwrap();
+    let sqlite = SqliteOptions::at(folder.path().join("quota.db")).durability(Durability::Normal).open().unwrap();
+    let stores: [Arc<dyn Store>; 2] = [Arc::new(MemoryStore::new()), Arc::new(sqlite)];
+    let case = AtomicU64::new(0);
+    let now_s = std::sync::atomic::AtomicI64::new(0);
+    let works = prop::collection::vec((work(), any::<bool>()), 1..40);
+    let outcome = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(500)).run(&works, |works| {
+        let number = case.fetch_add(1, Ordering::Relaxed);
+        let keys = keys(number);
+        let event = Event::new(EventName::UsageAdjusted, Timestamp::UNIX_EPOCH);
+        let time = |seconds| Timestamp::from_second(seconds).unwrap();
+        let id = |name: u8| -> quotum::HoldId { format!("{:024x}{name:08x}", number).parse().unwrap() };
+        let subject: Arc<str> = format!("ana-{number}").into();
+        // Each counter once, as an engine asks.
+        let charges = |parts: &[(usize, u64, u64)]| -> Vec<Charge> {
+            let mut charges: Vec<Charge> = Vec::new();
+            for (counter, amount, limit) in parts {
+                let key = keys[*counter].clone();
+                if !charges.iter().any(|charge| charge.key == key) {
+                    charges.push(Charge { key, amount: *amount, limit: Limit::Units(*limit) });
+                }
+            }
+            charges
+        };
+        for (work, blocking) in works {
+            let wait = if blocking { Wait::Block } else { Wait::Yield };
+            let now = now_s.load(Ordering::Relaxed);
+            let call = Call::new(time(now), wait);
+            let once = |key: Option<u8>, arguments: Fingerprint| {
+                let (subject, key) = (Arc::clone(&subject), key?.to_string().into());
+                Some(Once { subject, key, arguments, kept_until: time(now + 100) })
+            };
+            let found = stores.each_ref().map(|store| match &work {
+                Work::Pass { .. } => String::new(),
+                Work::Charge { parts, key } => {
+                    let once = once(*key, fingerprint(parts));
+                    format!("{:?}", block_on(store.charge(call, &charges(parts), once.as_ref())).unwrap())
+                }
+                Work::Hold { id: name, parts, seconds } => {
+                    let (expires_at, kept_until) = (time(now + seconds), time(now + seconds + 60));
+                    let arguments = fingerprint(parts);
+                    let hold = Hold { id: id(*name), arguments, charges: charges(parts), expires_at, kept_until };
+                    format!("{:?}", block_on(store.hold(call, &hold)).unwrap())
+                }
+                Work::Settle { id: name, used } => {
+                    let metric = |jobs: &bool| Arc::from(if *jobs { "jobs" } else { "tokens" });
+                    let used = used.iter().map(|(jobs, units)| (metric(jobs), *units)).collect();
+                    let settled = block_on(store.settle(call, &Settle { id: id(*name), used })).unwrap();
+                    match settled {
+                        // The order of a receipt's parts is the store's own.
+                        Settled::Now(mut receipt) | Settled::Before(mut receipt) => {
+                            receipt.parts.sort_by(|one, other| one.key.cmp(&other.key));
+                            format!("{receipt:?}")
+                        }
+                        settled => format!("{settled:?}"),
+                    }
+                }
+                Work::Adjust { counter, by, amount, key } => {
+                    let by = match by {
+                        0 => Adjust::Refund(*amount),
+                        1 => Adjust::Grant(*amount),
+                        2 => Adjust::Record(*amount, Limit::Units(20)),
+                        _ => Adjust::Reset,
+                    };
+                    let once = once(*key, fingerprint(&(counter, by)));
+                    let adjustments = [Adjustment { key: keys[*counter].clone(), by }];
+                    format!("{:?}", block_on(store.adjust(call, &adjustments, once.as_ref(), &event)).unwrap())
+                }
+            });
+            prop_assert_eq!(&found[1], &found[0], "{:?} at {}", work, now);
+            if let Work::Pass { seconds } = work {
+                now_s.fetch_add(seconds, Ordering::Relaxed);
+            }
+            let balances = stores.each_ref().map(|store| block_on(store.balances(call, &keys)).unwrap());
+            prop_assert_eq!(&balances[1], &balances[0], "after {:?} at {}", work, now);
         }
         Ok(())
     });

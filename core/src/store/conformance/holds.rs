@@ -132,6 +132,39 @@ pub(super) async fn an_expired_hold_gives_its_units_back_on_every_counter(case: 
     Ok(())
 }
 
+pub(super) async fn settling_finds_the_room_that_expired_holds_have_left(case: &Case) -> Result<(), Broken> {
+    let key = key("ana", "tokens");
+    let longer = Hold { expires_at: time(NOW_S + 90), ..hold(1, &[charge(&key, 4, 10)]) };
+    case.store.hold(case.call(), &longer).await?;
+    case.store.hold(case.call(), &hold(2, &[charge(&key, 6, 10)])).await?;
+    // The second has expired, and nobody has touched the counter since.
+    let settled = case.store.settle(case.later(60), &settle(1, &[("tokens", 9)])).await?;
+    let Settled::Now(receipt) = settled else { return Err(Broken(format!("{settled:?}"))) };
+    let parts: Vec<_> = receipt.parts.iter().map(|part| (part.used, part.overage, part.balance.held)).collect();
+    expect_eq!(parts, [(9, 0, 0)], "used, overage, held");
+    Ok(())
+}
+
+pub(super) async fn a_hold_made_anew_under_a_forgotten_name_is_its_own(case: &Case) -> Result<(), Broken> {
+    let (first, second) = (key("ana", "tokens"), key("bob", "tokens"));
+    case.store.hold(case.call(), &hold(1, &[charge(&first, 5, 10)])).await?;
+    let anew = |seconds| Hold {
+        expires_at: time(NOW_S + seconds + 60),
+        kept_until: time(NOW_S + seconds + 600),
+        ..hold(1, &[charge(&second, 5, 10)])
+    };
+    let held = case.store.hold(case.later(600), &anew(600)).await?;
+    expect_eq!(held.outcome, Outcome::Granted, "made anew");
+    // Whoever meets what the first has left behind must not take it for the second.
+    case.store.charge(case.later(601), &[charge(&first, 10, 10)], None).await?;
+    let found = case.store.balances(case.later(601), &[first, second]).await?;
+    let found: Vec<_> = found.iter().map(|balance| (balance.used, balance.held)).collect();
+    expect_eq!(found, [(10, 0), (0, 5)], "used and held");
+    let settled = case.store.settle(case.later(602), &settle(1, &[])).await?;
+    expect_eq!(matches!(settled, Settled::Now(_)), true, "the second is settled");
+    Ok(())
+}
+
 pub(super) async fn a_hold_settled_too_late_changes_nothing(case: &Case) -> Result<(), Broken> {
     let key = key("ana", "tokens");
     case.store.hold(case.call(), &hold(1, &[charge(&key, 6, 10)])).await?;

@@ -149,6 +149,8 @@ rules![
         more_than_was_held_takes_what_is_left_and_then_is_overage,
         a_hold_is_settled_once_and_its_receipt_repeated,
         an_expired_hold_gives_its_units_back_on_every_counter,
+        settling_finds_the_room_that_expired_holds_have_left,
+        a_hold_made_anew_under_a_forgotten_name_is_its_own,
         a_hold_settled_too_late_changes_nothing,
         an_unknown_hold_is_unknown,
         a_hold_is_made_once_under_its_name,

@@ -65,6 +65,8 @@ impl Batch<'_> {
         if let Some(earlier) = self.earlier(select, place, hold.arguments.to_bytes())? {
             return Ok(earlier);
         }
+        // One that was forgotten under this name may still hold what nobody has looked at since it expired.
+        self.give_back(hold.id.to_bytes())?;
         let charged = self.add(now, &hold.charges, Balance::holding)?;
         if charged.granted() {
             self.open(now, hold, &charged.balances)?;
@@ -141,7 +143,7 @@ impl Batch<'_> {
         }
         let mut parts: Vec<Part> = Vec::new();
         for charge in self.take_parts(id)? {
-            let before = self.load(&charge.key)?;
+            let before = self.balance(now, &charge.key)?;
             let part = settle_one(&charge, &settle.used, before);
             self.put(&charge.key, part.balance);
             parts.push(part);
@@ -169,14 +171,20 @@ impl Batch<'_> {
             })
             .map_err(failure)?;
         for id in expired {
-            for charge in self.take_parts(id)? {
-                let before = self.load(&charge.key)?;
-                self.put(&charge.key, before.unheld(charge.amount));
-            }
+            self.give_back(id)?;
             self.connection
                 .prepare_cached("UPDATE hold SET expired = 1 WHERE id = ?1")
                 .and_then(|mut update| update.execute((id,)))
                 .map_err(failure)?;
+        }
+        Ok(())
+    }
+
+    /// Gives everything back that a hold has set aside.
+    fn give_back(&mut self, id: [u8; 16]) -> Result<(), StoreError> {
+        for charge in self.take_parts(id)? {
+            let before = self.load(&charge.key)?;
+            self.put(&charge.key, before.unheld(charge.amount));
         }
         Ok(())
     }
