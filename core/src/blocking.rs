@@ -9,6 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use pollster::block_on;
 
+use crate::builder;
 use crate::clock::Clock;
 use crate::decision::{Decision, QuotaState, Usage};
 use crate::error::Error;
@@ -16,7 +17,6 @@ use crate::event::{Event, EventQuery};
 use crate::observer::LoggedEvents;
 use crate::plan::{CatalogStatus, FeatureValue, Plan, Plans};
 use crate::policy::Enforcement;
-use crate::quota;
 use crate::rate::{RateDecision, RateKey};
 use crate::recall::Recalled;
 use crate::request::Request;
@@ -474,7 +474,7 @@ impl Drop for Reservation {
 #[derive(Debug)]
 #[must_use = "a builder does nothing until it opens a store"]
 pub struct Builder {
-    inner: quota::Builder,
+    inner: builder::Builder,
 }
 
 impl Builder {

@@ -24,6 +24,7 @@ mod admin;
 mod admission;
 mod aside;
 pub mod blocking;
+mod builder;
 mod caller;
 mod charging;
 mod clock;
@@ -62,6 +63,7 @@ pub use jiff::Timestamp;
 #[cfg(feature = "conformance")]
 #[doc(hidden)]
 pub use aside::simulated::{Work, collect_aside, take_aside};
+pub use builder::Builder;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use decision::{Decision, Denial, QuotaState, Reason, Usage};
 pub use error::{Error, Kind, Retry};
@@ -75,7 +77,7 @@ pub use plan::{
 #[doc(hidden)]
 pub use planted::bugs::{PLANTED_BUGS, plant};
 pub use policy::Enforcement;
-pub use quota::{Builder, Quota};
+pub use quota::Quota;
 pub use request::Request;
 pub use reservation::{Reservation, Settlement};
 pub use scope::ScopeState;

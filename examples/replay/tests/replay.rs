@@ -299,3 +299,19 @@ fn check_log(log: &Path) {
     }
     assert_eq!(count(&text(&output), "allowed"), expected);
 }
+
+#[test]
+fn a_rate_is_enforced_where_a_scope_is_named() {
+    let plans =
+        "default_plan = 'free'\n[plans.free]\nquotas = { requests = '100/day' }\nrates = { api = '2/minute' }\n";
+    let calls = "time,subject\n2026-03-02T11:00:00Z,ana\n2026-03-02T11:00:01Z,ana\n2026-03-02T11:00:02Z,ana\n\
+                 2026-03-02T11:00:02Z,bob\n2026-03-02T11:00:31Z,ana\n";
+    let files = [("plans.toml", plans), ("calls.csv", calls)];
+    let (_, all) = replay(&files, &["--plans", "plans.toml", "calls.csv"]);
+    assert_eq!((count(&text(&all), "allowed"), count(&text(&all), "denied")), (5, 0));
+    let (_, paced) = replay(&files, &["--plans", "plans.toml", "--rate", "api", "calls.csv"]);
+    assert_eq!((count(&text(&paced), "allowed"), count(&text(&paced), "denied")), (4, 1), "{}", text(&paced));
+    assert!(text(&paced).contains("api 2 in 60 s"), "{}", text(&paced));
+    let (_, unknown) = replay(&files, &["--plans", "plans.toml", "--rate", "apy", "calls.csv"]);
+    assert!(error(&unknown).contains("unknown scope \"apy\"; the plans know: api"));
+}
