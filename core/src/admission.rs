@@ -90,14 +90,15 @@ impl Admission {
             Who::Token(_) | Who::Anyone => identity.as_ref().map(|identity| &*identity.subject),
         };
         let decision = match subject {
-            _ if modes.everywhere() == Enforcement::Off => Decision::unasked(subject),
-            None => self.decide_for_anyone(call, request).await?,
+            // It guards logins, which are not opened by switching the quotas off or into shadow.
+            None => return self.decide_for_anyone(call, request).await,
+            Some(subject) if modes.everywhere() == Enforcement::Off => Decision::unasked(Some(subject)),
             Some(subject) => match self.caller_found(call, subject, found.caller).await {
                 Err(Error::Store(error)) => Decision::deny(Some(subject.into()), Denial::unanswered(&error)),
                 caller => self.decide_for(caller?, &modes, request).await?,
             },
         };
-        Ok(Decision { identity, ..shadowed(decision, modes.everywhere()) })
+        Ok(Decision { identity, ..shadowed(decision, &modes) })
     }
 
     /// A rate, and nothing else, for a caller who is not known.
@@ -236,6 +237,7 @@ impl<'r> Asks<'r> {
             true => some_costs_of(&caller.plans, request.costs)?,
             false => costs_of(&caller.plans, request.costs, 1)?,
         };
+        request.idempotency_key.map(check_key).transpose()?;
         Ok(Self { costs, features: features_of(&caller.plans, &request.features)? })
     }
 }
@@ -260,9 +262,12 @@ fn features_of<'r>(plans: &Plans, features: &'r [(&str, Option<FeatureValue>)]) 
 }
 
 /// What a decision becomes where everything is in shadow.
-pub(crate) fn shadowed(decision: Decision, mode: Enforcement) -> Decision {
+pub(crate) fn shadowed(decision: Decision, modes: &Modes) -> Decision {
+    let in_shadow =
+        |metric: Option<&Arc<str>>| metric.map_or(modes.everywhere(), |metric| modes.of(metric)) == Enforcement::Shadow;
     match decision.denied {
-        Some(denial) if mode == Enforcement::Shadow => {
+        // A metric that is enforced by itself stays so.
+        Some(denial) if in_shadow(denial.metric.as_ref()) => {
             Decision { allowed: true, denied: None, would_deny: Some(denial), ..decision }
         }
         _ => decision,

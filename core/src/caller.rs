@@ -163,9 +163,11 @@ impl Admission {
         let trial = Subscription::trial(&default.id, caller.call.now).kept_under(default);
         let event = self.subscribed(caller.call, &None, subject, &trial);
         let forgotten = Forget { admission: self, subject };
-        self.store.swap_subscription(caller.call, subject, None, &trial, &event).await?;
+        let kept = self.store.swap_subscription(caller.call, subject, None, &trial, &event).await?;
         drop(forgotten);
-        self.observer.tell(event);
+        if kept.as_ref() == Some(&trial) {
+            self.observer.tell(event);
+        }
         self.caller_under(caller.call, &caller.plans, &caller.owners.subject).await
     }
 }

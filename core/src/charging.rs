@@ -10,7 +10,7 @@ use crate::caller::{Caller, Charging};
 use crate::debt::Owed;
 use crate::decision::{Decision, Denial, QuotaState, Trace};
 use crate::error::{Error, Retry};
-use crate::plan::{Plan, QuotaLimit, UNITS_MAX, upgrade};
+use crate::plan::{Plan, UNITS_MAX, upgrade};
 use crate::planted::planted;
 use crate::policy::{Enforcement, Modes};
 use crate::store::{Balance, Call, Charge, Charged, CounterKey, Crossing, Hold, Once, Outcome, StoreError, charge_all};
@@ -142,17 +142,15 @@ impl Admission {
         }
     }
 
-    /// The answer to a step that was made before under its key, if it was: asked for within limits that
-    /// nothing fits into, so that it is not made now.
+    /// The answer to a step that was made before under its key, if it was: asked for with more units than can
+    /// ever fit, whatever the bonus, so that it is not made now.
     async fn made_before(&self, caller: &Caller, step: Step<'_>, costs: &[Cost]) -> Result<Option<Decision>, Error> {
         if step.is_anonymous() {
             return Ok(None);
         }
         let mut touched = caller.touched(costs);
         for quota in &mut touched {
-            if let Some(period) = quota.limit.period() {
-                quota.limit = QuotaLimit::Limited { units: 0, period };
-            }
+            quota.amount = UNITS_MAX + 1;
         }
         let charged = match self.attempt(caller, step, &touched).await {
             Err(Error::Store(_)) => return Ok(None),

@@ -122,6 +122,11 @@ impl Decision {
         Self { allowed: false, subject, denied: Some(Box::new(denial)), ..Self::allow() }
     }
 
+    /// Why it is denied, or would be.
+    pub(crate) fn reason(&self) -> Option<Reason> {
+        self.denied.as_ref().or(self.would_deny.as_ref()).map(|denial| denial.reason)
+    }
+
     /// The tightest quota of a metric: the one with the fewest units left.
     #[must_use]
     pub fn quota(&self, metric: &str) -> Option<&QuotaState> {

@@ -71,8 +71,9 @@ impl Admission {
             return call;
         }
         if now.saturating_sub(due) >= self.feed.interval {
-            self.postpone(now);
+            // Postponed only then: nobody is served what is older, and one that goes away leaves it to the next.
             self.follow(call).await;
+            self.postpone(now);
             return Call { now: self.call(wait).now, ..call };
         }
         if self.feed.asking.swap(true, Ordering::AcqRel) {
@@ -154,7 +155,11 @@ impl Admission {
         match event.name {
             // Its own change is in force here, unless its caller went away before it was made.
             EventName::PlanChanged if own => self.catalog.expire(),
-            EventName::PlanChanged => return true,
+            EventName::PlanChanged => {
+                // Also where the rest of the log cannot be read now.
+                self.catalog.expire();
+                return true;
+            }
             EventName::EnforcementChanged => self.switchboard.follow(event),
             EventName::SubscriptionChanged => {
                 if let Some(subject) = &event.subject {

@@ -70,7 +70,7 @@ impl Admission {
         }
         let caller = found.caller.insert(self.known_caller(call, subject)?);
         let decided = self.decide_known(caller, &modes, request)?;
-        Some(decided.map(|decision| Decision { identity, ..shadowed(decision, modes.everywhere()) }))
+        Some(decided.map(|decision| Decision { identity, ..shadowed(decision, &modes) }))
     }
 
     /// The decision for a caller who is known, where the store need not be asked.

@@ -96,8 +96,11 @@ impl Records {
 
     /// Forgets the subscription of a subject, so that the next caller asks the store.
     pub(crate) fn clear(&self, subject: &str) {
-        self.of(subject).clear();
-        self.loosen(subject);
+        let record = self.shard(subject).and_then(|shard| shard.lock().peek(subject).cloned());
+        if let Some(record) = record {
+            record.clear();
+            record.epoch.store(self.epochs.next(), Ordering::Release);
+        }
     }
 
     /// Drops what is known of a subject.

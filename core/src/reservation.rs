@@ -9,7 +9,7 @@ use pollster::block_on;
 use crate::admission::{Admission, check_key, fingerprint, shadowed};
 use crate::aside::aside;
 use crate::charging::{Holding, Step};
-use crate::decision::{Decision, Denial};
+use crate::decision::{Decision, Denial, Reason};
 use crate::error::Error;
 use crate::event::{Event, EventName};
 use crate::policy::Enforcement;
@@ -144,12 +144,38 @@ impl Reservation {
 impl Drop for Reservation {
     /// Releases on a thread of its own, because a task must not be made to wait for a disk.
     fn drop(&mut self) {
-        let Some(id) = self.held.id.take() else { return };
+        let Some(id) = self.held.take_unless_repeated() else { return };
         let admission = Arc::clone(&self.held.admission);
         let release = move || admission.release_quietly(id);
         if let Err(error) = aside("quotum-release", release) {
             tracing::warn!(target: "quotum", %error, %id, "a dropped reservation was not released: it will expire");
         }
+    }
+}
+
+/// A hold that may have been made without anybody knowing: it is released when this goes out of scope.
+struct Unanswered<'a> {
+    admission: &'a Arc<Admission>,
+    id: Option<HoldId>,
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        let Some(id) = self.id else { return };
+        let admission = Arc::clone(self.admission);
+        let release = move || drop(block_on(admission.release(Wait::Block, id)));
+        if let Err(error) = aside("quotum-release", release) {
+            tracing::warn!(target: "quotum", %error, %id, "a hold was not released: it will expire");
+        }
+    }
+}
+
+/// A reservation that was committed, or was to be: dropping it gives nothing back.
+struct NeverReleased<'h>(&'h mut Held);
+
+impl Drop for NeverReleased<'_> {
+    fn drop(&mut self) {
+        self.0.id = None;
     }
 }
 
@@ -164,6 +190,11 @@ impl Held {
 
     pub(crate) const fn expires_at(&self) -> Timestamp {
         self.expires_at
+    }
+
+    /// What dropping it releases: not what another request under the same key has reserved.
+    fn take_unless_repeated(&mut self) -> Option<HoldId> {
+        self.id.take().filter(|_| !self.decision.repeated)
     }
 
     pub(crate) const fn detach(&mut self) -> Option<HoldId> {
@@ -184,11 +215,10 @@ impl Held {
     /// Commits a value that is given up by it. A mistake in the arguments must not make the work free: the
     /// units then stay held.
     pub(crate) async fn commit_at_last(&mut self, wait: Wait, actual: &[(&str, u64)]) -> Result<Settlement, Error> {
-        let settled = self.commit(wait, actual).await;
-        if settled.as_ref().is_err_and(is_mistake) {
-            self.detach();
-        }
-        settled
+        // Taken out before the store is asked: work that was done must not become free because the answer is
+        // lost, or because nobody waits for it any more. What is not settled then expires.
+        let kept = NeverReleased(self);
+        kept.0.commit(wait, actual).await
     }
 
     pub(crate) async fn release(&mut self, wait: Wait) -> Result<Settlement, Error> {
@@ -213,7 +243,7 @@ impl Held {
 
     /// Releases on this thread, if there is anything to release.
     pub(crate) fn release_now(&mut self) {
-        if let Some(id) = self.id.take() {
+        if let Some(id) = self.take_unless_repeated() {
             self.admission.release_quietly(id);
         }
     }
@@ -271,8 +301,13 @@ impl Admission {
         let arguments = fingerprint(&format!("reserve for {} ms", ttl.as_millis()), &costs);
         let kept_until = later(ttl.saturating_add(self.idempotency_ttl));
         let holding = Holding { id, arguments, expires_at, kept_until, key: key.map(Arc::from) };
+        // Where the answer is lost or nobody waits for it, nobody else knows the name.
+        let mut unanswered = Unanswered { admission: self, id: key.is_none().then_some(id) };
         let decision = self.weigh(caller, &modes, Step::Hold(&holding), costs.clone()).await?;
-        let decision = shadowed(decision, modes.everywhere());
+        if !decision.degraded && decision.reason() != Some(Reason::StoreUnavailable) {
+            unanswered.id = None;
+        }
+        let decision = shadowed(decision, &modes);
         if !decision.allowed {
             return Ok(Err(decision));
         }

@@ -633,3 +633,16 @@ fn a_subjects_own_zone_moves_its_days() {
     let decision = quota.consume("ana", &[("searches", 5)]).unwrap();
     assert_eq!(decision.quotas[0].resets_at, Some(time("2026-03-11T15:00:00Z")));
 }
+
+/// The client's retry arrives while the first request still works.
+#[test]
+fn a_repeated_reservation_that_is_dropped_takes_nothing_from_the_first() {
+    let (quota, _) = open("2026-03-10T15:00:00Z");
+    let minute = Duration::from_secs(60);
+    let first = quota.reserve_once("ana", &[("searches", 3)], minute, "k").unwrap().unwrap();
+    let again = quota.reserve_once("ana", &[("searches", 3)], minute, "k").unwrap().unwrap();
+    assert!(again.decision().repeated);
+    drop(again);
+    let settlement = first.commit(&[("searches", 2)]).unwrap();
+    assert_eq!((settlement.repeated, settlement.consumed("searches")), (false, 2));
+}

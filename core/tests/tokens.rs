@@ -185,9 +185,10 @@ fn a_request_by_anyone_is_counted_among_the_decisions() {
     let address: std::net::IpAddr = "203.0.113.7".parse().unwrap();
     let login = Request::by_anyone().rate_for("login", address.into(), 1);
     assert!(quota.admit(&login).unwrap().allowed);
-    quota.set_enforcement(None, Enforcement::Shadow).unwrap();
-    let shadowed = quota.admit(&login).unwrap();
-    assert_eq!((shadowed.allowed, shadowed.would_deny.unwrap().reason), (true, Reason::RateLimited));
+    for mode in [Enforcement::Shadow, Enforcement::Off] {
+        quota.set_enforcement(None, mode).unwrap();
+        assert!(!quota.admit(&login).unwrap().allowed, "switching the quotas to {mode} opens no login");
+    }
     quota.set_enforcement(None, Enforcement::Enforce).unwrap();
     let limited = quota.admit(&login).unwrap();
     assert_eq!((limited.allowed, limited.subject, limited.rates.len()), (false, None, 1));

@@ -153,6 +153,14 @@ pub struct Receipt {
     pub parts: Vec<Part>,
 }
 
+impl Receipt {
+    /// Whether anything was charged: not where all was released.
+    #[must_use]
+    pub fn has_charged(&self) -> bool {
+        self.parts.iter().any(|part| part.used > 0 || part.overage > 0)
+    }
+}
+
 /// What one counter of a settled hold was charged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]

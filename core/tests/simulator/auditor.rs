@@ -366,9 +366,8 @@ impl Auditor {
         let demanded = self.believable(operation, subject, |belief| {
             let mut demands = belief.demands(costs, now, &self.zone);
             if belief.refused {
-                // Who is refused may have been granted it before under its key: it asks within limits that
-                // nothing fits into.
-                demands.iter_mut().for_each(|demand| demand.4 = Some(0));
+                // Who is refused may have been granted it before under its key: it asks for more than can fit.
+                demands.iter_mut().for_each(|demand| demand.5 = quotum::UNITS_MAX + 1);
             }
             (!belief.refused || key.is_some()) && demands == found
         });

@@ -173,6 +173,11 @@ impl Books {
 
     pub(crate) fn hold(&mut self, hold: &Hold) -> (Verdict, Vec<Entry>) {
         let earlier = self.holds.get(&hold.id).filter(|held| self.latest_ms < held.hold.kept_until.as_millisecond());
+        // What expired or was released has charged nothing.
+        let earlier = earlier.filter(|held| match &held.receipt {
+            Some(parts) => parts.iter().any(|(used, overage)| used + overage > 0),
+            None => self.latest_ms < held.hold.expires_at.as_millisecond(),
+        });
         if let Some(earlier) = earlier {
             return match earlier.hold.arguments == hold.arguments {
                 true => (Verdict::Repeated(earlier.at_ms), earlier.entries.clone()),

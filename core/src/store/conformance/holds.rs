@@ -190,13 +190,36 @@ pub(super) async fn an_unknown_hold_is_unknown(case: &Case) -> Result<(), Broken
 pub(super) async fn a_hold_is_made_once_under_its_name(case: &Case) -> Result<(), Broken> {
     let key = key("ana", "tokens");
     let first = case.store.hold(case.call(), &hold(1, &[charge(&key, 6, 10)])).await?;
-    for seconds in [0, 30, 70] {
+    for seconds in [0, 30, 59] {
         let again = case.store.hold(case.later(seconds), &hold(1, &[charge(&key, 6, 10)])).await?;
         expect_eq!(again.outcome, Outcome::Repeated(time(NOW_S)), format!("{seconds} s later"));
         expect_eq!(again.balances, first.balances, "the balances of the first time");
     }
-    let found = case.store.balances(case.later(70), std::slice::from_ref(&key)).await?;
-    expect_eq!(found, [Balance::of(0)], "what has expired stays so");
+    case.store.settle(case.later(59), &settle(1, &[("tokens", 2)])).await?;
+    let again = case.store.hold(case.later(90), &hold(1, &[charge(&key, 6, 10)])).await?;
+    expect_eq!(again.outcome, Outcome::Repeated(time(NOW_S)), "after it has charged");
+    Ok(())
+}
+
+pub(super) async fn a_hold_that_charged_nothing_is_made_anew_under_its_name(case: &Case) -> Result<(), Broken> {
+    let key = key("ana", "tokens");
+    let anew = |seconds| Hold {
+        expires_at: time(NOW_S + seconds + 60),
+        kept_until: time(NOW_S + seconds + 600),
+        ..hold(1, &[charge(&key, 6, 10)])
+    };
+    // Released, and made anew; expired, and made anew; then charged once.
+    case.store.hold(case.call(), &anew(0)).await?;
+    case.store.settle(case.call(), &settle(1, &[("tokens", 0)])).await?;
+    for seconds in [1, 70] {
+        let held = case.store.hold(case.later(seconds), &anew(seconds)).await?;
+        expect_eq!(held.outcome, Outcome::Granted, format!("{seconds} s later"));
+        expect_eq!(held.balances.first().map(|balance| balance.held), Some(6), "held once");
+    }
+    let settled = case.store.settle(case.later(71), &settle(1, &[])).await?;
+    expect_eq!(matches!(settled, Settled::Now(_)), true, "settled");
+    let found = case.store.balances(case.later(200), std::slice::from_ref(&key)).await?;
+    expect_eq!(found.first().map(|balance| (balance.used, balance.held)), Some((6, 0)), "charged once");
     Ok(())
 }
 

@@ -154,6 +154,7 @@ rules![
         a_hold_settled_too_late_changes_nothing,
         an_unknown_hold_is_unknown,
         a_hold_is_made_once_under_its_name,
+        a_hold_that_charged_nothing_is_made_anew_under_its_name,
         a_hold_with_other_arguments_is_a_conflict,
         a_reset_leaves_holds_alone,
         of_many_who_settle_at_once_one_does,

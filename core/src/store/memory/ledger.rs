@@ -73,6 +73,11 @@ impl Ledger {
     pub(super) fn recall_hold(&self, hold: &Hold, now: Timestamp) -> Option<Charged> {
         let again = planted!("hold_made_again_under_its_name");
         let held = self.holds.get(&hold.id).filter(|held| now < held.kept_until && !again)?;
+        // What expired or was released has charged nothing, so there is nothing to do twice.
+        let stands = held.receipt.as_ref().map_or(now < held.expires_at, Receipt::has_charged);
+        if !stands {
+            return None;
+        }
         Some(match held.arguments == hold.arguments {
             true => Charged::repeated(held.at, held.made.clone()),
             false => Charged::conflict(),

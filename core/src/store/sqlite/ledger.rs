@@ -60,7 +60,9 @@ impl Batch<'_> {
     }
 
     pub(super) fn hold(&mut self, now: Timestamp, hold: &Hold) -> Result<Charged, StoreError> {
-        let select = "SELECT arguments, at_ms, made FROM hold WHERE id = ?1 AND kept_until_ms > ?2";
+        // What expired or was released has charged nothing, so there is nothing to do twice.
+        let select = "SELECT arguments, at_ms, made FROM hold WHERE id = ?1 AND kept_until_ms > ?2
+                      AND (has_charged OR (receipt IS NULL AND NOT expired AND expires_ms > ?2))";
         let place = (hold.id.to_bytes(), now.as_millisecond());
         if let Some(earlier) = self.earlier(select, place, hold.arguments.to_bytes())? {
             return Ok(earlier);
@@ -74,17 +76,10 @@ impl Batch<'_> {
         Ok(charged)
     }
 
-    fn open(&self, now: Timestamp, hold: &Hold, balances: &[Balance]) -> Result<(), StoreError> {
+    fn open(&mut self, now: Timestamp, hold: &Hold, balances: &[Balance]) -> Result<(), StoreError> {
         let keys = hold.charges.iter().map(|charge| &charge.key);
         let made: Vec<(&CounterKey, &Balance)> = keys.zip(balances).collect();
-        // A hold whose parts are still there holds units still.
-        forget(
-            self.connection,
-            now,
-            "DELETE FROM hold WHERE id IN
-            (SELECT id FROM hold WHERE kept_until_ms <= ?1 AND (expired OR receipt IS NOT NULL)
-             ORDER BY kept_until_ms LIMIT ?2)",
-        )?;
+        self.forget_holds(now)?;
         let row = (
             hold.id.to_bytes(),
             hold.arguments.to_bytes(),
@@ -123,6 +118,26 @@ impl Batch<'_> {
         Ok(())
     }
 
+    /// Deletes some of the holds that are too old, and gives back what those of them have set aside whose
+    /// counters nobody has looked at since they expired.
+    fn forget_holds(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        let old: Vec<[u8; 16]> = self
+            .connection
+            .prepare_cached("SELECT id FROM hold WHERE kept_until_ms <= ?1 ORDER BY kept_until_ms LIMIT ?2")
+            .and_then(|mut select| {
+                select.query_map((now.as_millisecond(), DELETED_AT_ONCE), |row| row.get(0))?.collect()
+            })
+            .map_err(failure)?;
+        for id in old {
+            self.give_back(id)?;
+            self.connection
+                .prepare_cached("DELETE FROM hold WHERE id = ?1")
+                .and_then(|mut delete| delete.execute((id,)))
+                .map_err(failure)?;
+        }
+        Ok(())
+    }
+
     pub(super) fn settle(&mut self, now: Timestamp, settle: &Settle) -> Result<Settled, StoreError> {
         let id = settle.id.to_bytes();
         let row: Option<(i64, bool, Option<String>)> = self
@@ -151,8 +166,8 @@ impl Batch<'_> {
         let receipt = Receipt { at: whole(now), parts };
         let text = json(&receipt)?;
         self.connection
-            .prepare_cached("UPDATE hold SET receipt = ?2 WHERE id = ?1")
-            .and_then(|mut update| update.execute((id, text)))
+            .prepare_cached("UPDATE hold SET receipt = ?2, has_charged = ?3 WHERE id = ?1")
+            .and_then(|mut update| update.execute((id, text, receipt.has_charged())))
             .map_err(failure)?;
         Ok(Settled::Now(receipt))
     }

@@ -73,6 +73,7 @@ const MIGRATIONS: [&str; 2] = [
         expires_ms INTEGER NOT NULL,
         expired INTEGER NOT NULL DEFAULT 0,
         receipt TEXT,
+        has_charged INTEGER NOT NULL DEFAULT 0,
         kept_until_ms INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX hold_by_end ON hold (kept_until_ms);
