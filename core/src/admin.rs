@@ -245,11 +245,13 @@ impl Admission {
     }
 
     /// Charges what everybody owes from the time when the store could not be asked.
-    pub(crate) async fn collect_debts(&self, call: Call) {
+    ///
+    /// Of so many subjects at the most: a request that this is done for must not wait for all of them.
+    pub(crate) async fn collect_debts(&self, call: Call, subjects_max: usize) {
         if self.debts.are_none() {
             return;
         }
-        for subject in self.debts.debtors() {
+        for subject in self.debts.debtors().into_iter().take(subjects_max) {
             match self.collect_debt(call, &subject).await {
                 // What would fail again concerns this subject; anything else concerns the store.
                 Err(error) if error.retry() != Retry::Never => return,

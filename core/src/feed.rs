@@ -17,6 +17,9 @@ use crate::planted::planted;
 use crate::store::{Call, StoreError, Wait};
 use crate::usage::hold::HoldId;
 
+/// How many subjects' debts are charged at once where a request waits for it.
+const DEBTORS_AT_ONCE: usize = 16;
+
 /// How many changes are read at once.
 const PAGE: usize = 1_000;
 
@@ -73,6 +76,7 @@ impl Admission {
         if now.saturating_sub(due) >= self.feed.interval {
             // Postponed only then: nobody is served what is older, and one that goes away leaves it to the next.
             self.follow(call).await;
+            self.collect_debts(call, DEBTORS_AT_ONCE).await;
             self.postpone(now);
             return Call { now: self.call(wait).now, ..call };
         }
@@ -83,7 +87,10 @@ impl Admission {
         let admission = Arc::clone(self);
         let ask = move || {
             let _done = Finally(&admission.feed.asking);
-            pollster::block_on(admission.follow(admission.call(Wait::Block)));
+            pollster::block_on(async {
+                admission.follow(admission.call(Wait::Block)).await;
+                admission.collect_debts(admission.call(Wait::Block), usize::MAX).await;
+            });
         };
         if aside("quotum-feed", ask).is_err() {
             self.feed.asking.store(false, Ordering::Release);
@@ -146,7 +153,6 @@ impl Admission {
         if plans_changed && !planted!("plans_of_others_not_loaded") {
             self.catalog.reload(call).await;
         }
-        self.collect_debts(call).await;
     }
 
     /// Drops what is known of what has changed; true where plans must be loaded anew.

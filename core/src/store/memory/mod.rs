@@ -329,12 +329,14 @@ impl Store for MemoryStore {
 
     fn forget_identities<'a>(&'a self, _: Call, which: &'a Forgotten, event: &'a Event) -> StoreFuture<'a, ()> {
         lazily(move || {
-            // Logged first, so that who puts one meanwhile either sees the event or is undone.
-            self.log.lock().append(event);
+            // Under the log's lock: who follows the event must not find the identity still, and who puts one
+            // meanwhile must see the event.
+            let mut log = self.log.lock();
             match which {
                 Forgotten::Token(token) => drop(self.identities.remove(token)),
                 Forgotten::Subject(subject) => self.identities.retain(|_, kept| kept.identity.subject != *subject),
             }
+            log.append(event);
         })
     }
 
