@@ -75,8 +75,9 @@ impl Admission {
         }
         if now.saturating_sub(due) >= self.feed.interval {
             // Postponed only then: nobody is served what is older, and one that goes away leaves it to the next.
-            self.follow(call).await;
-            self.collect_debts(call, DEBTORS_AT_ONCE).await;
+            if self.follow(call).await {
+                self.collect_debts(call, DEBTORS_AT_ONCE).await;
+            }
             self.postpone(now);
             return Call { now: self.call(wait).now, ..call };
         }
@@ -88,8 +89,9 @@ impl Admission {
         let ask = move || {
             let _done = Finally(&admission.feed.asking);
             pollster::block_on(async {
-                admission.follow(admission.call(Wait::Block)).await;
-                admission.collect_debts(admission.call(Wait::Block), usize::MAX).await;
+                if admission.follow(admission.call(Wait::Block)).await {
+                    admission.collect_debts(admission.call(Wait::Block), usize::MAX).await;
+                }
             });
         };
         if aside("quotum-feed", ask).is_err() {
@@ -130,12 +132,14 @@ impl Admission {
     }
 
     /// Reads what has changed, and drops what is known of it. While the store fails, what is known stays.
-    async fn follow(&self, call: Call) {
+    ///
+    /// Returns whether the store has answered.
+    async fn follow(&self, call: Call) -> bool {
         let mut plans_changed = false;
         loop {
             let after = self.feed.seen.load(Ordering::Acquire);
             let query = EventQuery { after, limit: PAGE, ..EventQuery::changes() };
-            let Ok(page) = self.store.events(call, &query).await else { return };
+            let Ok(page) = self.store.events(call, &query).await else { return false };
             // Two that follow at once see the same page: each change is followed in its order, once.
             {
                 let _alone = self.feed.following.lock();
@@ -153,6 +157,7 @@ impl Admission {
         if plans_changed && !planted!("plans_of_others_not_loaded") {
             self.catalog.reload(call).await;
         }
+        true
     }
 
     /// Drops what is known of what has changed; true where plans must be loaded anew.
