@@ -73,7 +73,10 @@ fn read(path: &Path) -> Vec<Vector> {
 /// Runs one vector; the message of the first step that does not answer as expected.
 fn run(vector: &Vector, kept: Kept) -> Result<(), String> {
     let mut bench = Bench::new(&vector.plans, &vector.now, &vector.settings, kept);
+    // What an engine does aside is done between two steps, so that a vector is the same in every run.
+    quotum::collect_aside();
     for (index, step) in vector.steps.iter().enumerate() {
+        quotum::take_aside().into_iter().for_each(|work| work());
         let at = || format!("{}, {:?}, on {kept:?}, step {}:\n  {step}", vector.file, vector.name, index + 1);
         let verb = verb_of(step).map_err(|message| format!("{}\n  {message}", at()))?;
         for time in 1..=step["times"].as_u64().unwrap_or(1) {
