@@ -34,6 +34,39 @@ const ATTEMPTS: usize = 10;
 /// request of the subject only then would charge it again.
 const DEBT_REMEMBERED: Duration = Duration::from_secs(400 * 24 * 3_600);
 
+/// A change of usage that no limit decides on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Amend {
+    /// Gives units back.
+    Refund,
+    /// Gives units of a level back, and of nothing else.
+    GiveBack,
+    /// Grants units on top of the limits.
+    Grant,
+    /// Forgets what was used.
+    Reset,
+}
+
+impl Amend {
+    /// The word in the log.
+    const fn verb(self) -> &'static str {
+        match self {
+            Self::Refund => "refund",
+            Self::GiveBack => "release",
+            Self::Grant => "grant",
+            Self::Reset => "reset",
+        }
+    }
+
+    const fn by(self, amount: u64) -> Adjust {
+        match self {
+            Self::Refund | Self::GiveBack => Adjust::Refund(amount),
+            Self::Grant => Adjust::Grant(amount),
+            Self::Reset => Adjust::Reset,
+        }
+    }
+}
+
 impl Admission {
     pub(crate) async fn set_plans(&self, wait: Wait, actor: &Actor, plans: &Plans) -> Result<u64, Error> {
         let call = self.call(wait);
@@ -148,99 +181,38 @@ impl Admission {
         Ok(subscription.kept_under(plan))
     }
 
-    /// Gives units back to the periods that `now` lies in.
-    pub(crate) async fn refund(
+    /// Amends the counters of the periods that `now` lies in, and returns how the quotas then stand.
+    pub(crate) async fn amend(
         &self,
         wait: Wait,
         actor: &Actor,
         subject: &str,
         costs: &[(&str, u64)],
-        key: Option<&str>,
-    ) -> Result<Vec<QuotaState>, Error> {
-        self.adjust(wait, actor, subject, costs, key, "refund", |cost, _| Some(Adjust::Refund(cost.amount))).await
-    }
-
-    /// Gives units of a level back, and of nothing else.
-    pub(crate) async fn release_level(
-        &self,
-        wait: Wait,
-        actor: &Actor,
-        subject: &str,
-        costs: &[(&str, u64)],
-        key: Option<&str>,
-    ) -> Result<Vec<QuotaState>, Error> {
-        let of_level = |cost: &Cost, period| (period == Period::Total).then_some(Adjust::Refund(cost.amount));
-        self.adjust(wait, actor, subject, costs, key, "release", of_level).await
-    }
-
-    /// Grants units on top of the limits of the periods that `now` lies in.
-    pub(crate) async fn grant(
-        &self,
-        wait: Wait,
-        actor: &Actor,
-        subject: &str,
-        costs: &[(&str, u64)],
-        key: Option<&str>,
-    ) -> Result<Vec<QuotaState>, Error> {
-        self.adjust(wait, actor, subject, costs, key, "grant", |cost, _| Some(Adjust::Grant(cost.amount))).await
-    }
-
-    /// Forgets what a subject has used of a metric in the periods that `now` lies in.
-    pub(crate) async fn reset_usage(
-        &self,
-        wait: Wait,
-        actor: &Actor,
-        subject: &str,
-        metric: &str,
-    ) -> Result<Vec<QuotaState>, Error> {
-        self.adjust(wait, actor, subject, &[(metric, 1)], None, "reset", |_, _| Some(Adjust::Reset)).await
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "the verbs that share it are what callers see")]
-    async fn adjust(
-        &self,
-        wait: Wait,
-        actor: &Actor,
-        subject: &str,
-        costs: &[(&str, u64)],
-        key: Option<&str>,
-        verb: &str,
-        how: impl Fn(&Cost, Period) -> Option<Adjust>,
+        amend: Amend,
     ) -> Result<Vec<QuotaState>, Error> {
         let call = self.call(wait);
         let caller = self.caller(call, subject).await?;
         let costs = some_costs_of(&caller.plans, costs)?;
-        let once = key.map(|key| self.once(&caller, key, verb, &costs)).transpose()?;
-        let cost_of = |quota: &Touched| Cost { metric: Arc::clone(&quota.metric), amount: quota.amount };
-        let mut touched = caller.touched(&costs);
-        touched.retain(|quota| quota.limit.period().is_some_and(|period| how(&cost_of(quota), period).is_some()));
-        // Whatever the plan says now, a level that was consumed under another one can be released.
-        if verb == "release" {
-            touched = levels(&caller, &costs);
-        }
-        let adjustments = touched.iter().filter_map(|quota| {
-            let by = how(&cost_of(quota), quota.limit.period()?)?;
-            Some(Adjustment { key: quota.key()?, by })
-        });
-        let adjustments: Vec<Adjustment> = adjustments.collect();
+        let touched = match amend {
+            // Whatever the plan says now, a level that was consumed under another one can be given back.
+            Amend::GiveBack => levels(&caller, &costs),
+            Amend::Refund | Amend::Grant | Amend::Reset => caller.touched(&costs),
+        };
+        let adjustment = |quota: &Touched| Some(Adjustment { key: quota.key()?, by: amend.by(quota.amount) });
+        let adjustments: Vec<Adjustment> = touched.iter().filter_map(adjustment).collect();
         let units: serde_json::Map<String, serde_json::Value> =
             costs.iter().map(|cost| (cost.metric.to_string(), cost.amount.into())).collect();
         let event = Event {
             subject: Some(subject.into()),
             account: caller.owners.account.clone(),
             plan: Some(Arc::clone(&caller.standing.plan.id)),
-            detail: Some(json!({ "verb": verb, "units": units })),
+            detail: Some(json!({ "verb": amend.verb(), "units": units })),
             ..self.change(EventName::UsageAdjusted, call, actor)
         };
         // Also where the outcome is unknown.
         let _loosened = Loosen { admission: self, owners: caller.owners.clone() };
-        let adjusted = self.store.adjust(call, &adjustments, once.as_ref(), &event).await?;
-        if adjusted.outcome == Outcome::Conflict {
-            return Err(Error::Conflict { key: key.unwrap_or_default().to_owned() });
-        }
-        if adjusted.outcome == Outcome::Granted {
-            self.observer.tell(event);
-        }
+        let adjusted = self.store.adjust(call, &adjustments, None, &event).await?;
+        self.observer.tell(event);
         Ok(states_of(&touched, &adjusted.balances))
     }
 

@@ -4,6 +4,7 @@
 //! work, and does it itself when its seed says so.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 /// Does work on a thread of its own.
@@ -11,6 +12,15 @@ pub(crate) fn aside(name: &str, work: impl FnOnce() + Send + 'static) -> io::Res
     #[cfg(feature = "conformance")]
     let Some(work) = simulated::collect(Box::new(work)) else { return Ok(()) };
     thread::Builder::new().name(name.to_owned()).spawn(work).map(drop)
+}
+
+/// Lowers the flag that work is under way when it goes out of scope, by a panic too.
+pub(crate) struct Finally<'f>(pub(crate) &'f AtomicBool);
+
+impl Drop for Finally<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
 }
 
 #[cfg(feature = "conformance")]

@@ -9,6 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use pollster::block_on;
 
+use crate::admin::Amend;
 use crate::builder;
 use crate::clock::Clock;
 use crate::decision::{Decision, QuotaState, Usage};
@@ -168,7 +169,7 @@ impl Quota {
     ///
     /// As [`crate::Quota::refund`].
     pub fn refund(&self, subject: &str, costs: &[(&str, u64)]) -> Result<Vec<QuotaState>, Error> {
-        block_on(self.inner.admission.refund(Wait::Block, &self.inner.actor, subject, costs, None))
+        block_on(self.inner.admission.amend(Wait::Block, &self.inner.actor, subject, costs, Amend::Refund))
     }
 
     /// Gives units of a level back. See [`crate::Quota::give_back`].
@@ -177,7 +178,7 @@ impl Quota {
     ///
     /// As [`crate::Quota::give_back`].
     pub fn give_back(&self, subject: &str, costs: &[(&str, u64)]) -> Result<Vec<QuotaState>, Error> {
-        block_on(self.inner.admission.release_level(Wait::Block, &self.inner.actor, subject, costs, None))
+        block_on(self.inner.admission.amend(Wait::Block, &self.inner.actor, subject, costs, Amend::GiveBack))
     }
 
     /// Grants units on top of the limits of the current periods. See [`crate::Quota::grant`].
@@ -186,7 +187,7 @@ impl Quota {
     ///
     /// As [`crate::Quota::grant`].
     pub fn grant(&self, subject: &str, costs: &[(&str, u64)]) -> Result<Vec<QuotaState>, Error> {
-        block_on(self.inner.admission.grant(Wait::Block, &self.inner.actor, subject, costs, None))
+        block_on(self.inner.admission.amend(Wait::Block, &self.inner.actor, subject, costs, Amend::Grant))
     }
 
     /// Forgets what a subject has used of a metric in the current periods. See [`crate::Quota::reset_usage`].
@@ -195,7 +196,7 @@ impl Quota {
     ///
     /// As [`crate::Quota::reset_usage`].
     pub fn reset_usage(&self, subject: &str, metric: &str) -> Result<Vec<QuotaState>, Error> {
-        block_on(self.inner.admission.reset_usage(Wait::Block, &self.inner.actor, subject, metric))
+        block_on(self.inner.admission.amend(Wait::Block, &self.inner.actor, subject, &[(metric, 1)], Amend::Reset))
     }
 
     /// The limiter alone. See [`crate::Quota::rate`].

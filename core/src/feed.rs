@@ -10,7 +10,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::admission::Admission;
-use crate::aside::aside;
+use crate::aside::{Finally, aside};
 use crate::error::Error;
 use crate::event::{Event, EventName, EventQuery};
 use crate::planted::planted;
@@ -186,14 +186,5 @@ impl Admission {
             _ => {}
         }
         false
-    }
-}
-
-/// Lowers a flag when it goes out of scope, by a panic too.
-struct Finally<'f>(&'f AtomicBool);
-
-impl Drop for Finally<'_> {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::Release);
     }
 }

@@ -1,6 +1,6 @@
 //! The engine: the verbs, for async callers. `blocking.rs` has the same for others.
 
-use crate::admin::Actor;
+use crate::admin::{Actor, Amend};
 use crate::admission::Admission;
 use crate::builder::Builder;
 use crate::decision::{Decision, QuotaState, Usage};
@@ -189,7 +189,7 @@ impl Quota {
     ///
     /// As [`consume`](Self::consume), and [`Error::Store`] where the store cannot answer.
     pub async fn refund(&self, subject: &str, costs: &[(&str, u64)]) -> Result<Vec<QuotaState>, Error> {
-        self.admission.refund(Wait::Yield, &self.actor, subject, costs, None).await
+        self.admission.amend(Wait::Yield, &self.actor, subject, costs, Amend::Refund).await
     }
 
     /// Gives units of a level back, such as storage that was freed or a seat that was left: its `total`
@@ -199,7 +199,7 @@ impl Quota {
     ///
     /// As [`refund`](Self::refund).
     pub async fn give_back(&self, subject: &str, costs: &[(&str, u64)]) -> Result<Vec<QuotaState>, Error> {
-        self.admission.release_level(Wait::Yield, &self.actor, subject, costs, None).await
+        self.admission.amend(Wait::Yield, &self.actor, subject, costs, Amend::GiveBack).await
     }
 
     /// Grants units on top of the limits of the current periods: what support gives to somebody who has
@@ -209,7 +209,7 @@ impl Quota {
     ///
     /// As [`refund`](Self::refund).
     pub async fn grant(&self, subject: &str, costs: &[(&str, u64)]) -> Result<Vec<QuotaState>, Error> {
-        self.admission.grant(Wait::Yield, &self.actor, subject, costs, None).await
+        self.admission.amend(Wait::Yield, &self.actor, subject, costs, Amend::Grant).await
     }
 
     /// Forgets what a subject has used of a metric in the current periods. What is reserved stays so.
@@ -218,7 +218,7 @@ impl Quota {
     ///
     /// As [`refund`](Self::refund).
     pub async fn reset_usage(&self, subject: &str, metric: &str) -> Result<Vec<QuotaState>, Error> {
-        self.admission.reset_usage(Wait::Yield, &self.actor, subject, metric).await
+        self.admission.amend(Wait::Yield, &self.actor, subject, &[(metric, 1)], Amend::Reset).await
     }
 
     /// The limiter alone: counts `cost` on a scope's rate, for a key that need not be a subject, such as the

@@ -15,7 +15,7 @@ use parking_lot::RwLock;
 use serde::Serialize;
 
 use super::plan::Plans;
-use crate::aside::aside;
+use crate::aside::{Finally, aside};
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::flight::{Flight, unblocked};
@@ -271,14 +271,5 @@ impl Catalog {
         })?;
         tracing::warn!(target: "quotum", %error, %now, "plans were not refreshed: the last good ones serve");
         Some(kept)
-    }
-}
-
-/// Lowers a flag when it goes out of scope, by a panic too.
-struct Finally<'f>(&'f AtomicBool);
-
-impl Drop for Finally<'_> {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::Release);
     }
 }

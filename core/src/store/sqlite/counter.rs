@@ -44,50 +44,35 @@ pub(super) fn read_now(connection: &Connection, key: &CounterKey, now: Timestamp
 }
 
 pub(super) fn update(connection: &Connection, key: &CounterKey, balance: Balance) -> rusqlite::Result<()> {
-    let Balance { used, held, bonus, overage, told } = balance;
     connection
         .prepare_cached(
             "UPDATE counter SET used = ?5, held = ?6, bonus = ?7, overage = ?8, told = ?9
              WHERE subject = ?1 AND metric = ?2 AND period = ?3 AND start_s = ?4",
         )?
-        .execute((
-            &*key.subject,
-            &*key.metric,
-            key.period.as_str(),
-            key.start_s,
-            signed(used),
-            signed(held),
-            signed(bonus),
-            signed(overage),
-            told,
-        ))
+        .execute(row_of(key, balance))
         .map(drop)
 }
 
 pub(super) fn create(connection: &Connection, key: &CounterKey, balance: Balance) -> rusqlite::Result<()> {
-    let Balance { used, held, bonus, overage, told } = balance;
     connection
         .prepare_cached(
             "INSERT INTO counter (subject, metric, period, start_s, used, held, bonus, overage, told)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         )?
-        .execute((
-            &*key.subject,
-            &*key.metric,
-            key.period.as_str(),
-            key.start_s,
-            signed(used),
-            signed(held),
-            signed(bonus),
-            signed(overage),
-            told,
-        ))?;
+        .execute(row_of(key, balance))?;
     if let Some(before_s) = key.forget_before_s() {
         connection
             .prepare_cached("DELETE FROM counter WHERE subject = ?1 AND metric = ?2 AND period = ?3 AND start_s < ?4")?
             .execute((&*key.subject, &*key.metric, key.period.as_str(), before_s))?;
     }
     Ok(())
+}
+
+/// A counter's columns, in the order of the table.
+fn row_of(key: &CounterKey, balance: Balance) -> impl rusqlite::Params + '_ {
+    let Balance { used, held, bonus, overage, told } = balance;
+    let [used, held, bonus, overage] = [used, held, bonus, overage].map(signed);
+    (&*key.subject, &*key.metric, key.period.as_str(), key.start_s, used, held, bonus, overage, told)
 }
 
 /// SQLite's integers are signed; no number of units exceeds 2^53.
