@@ -133,7 +133,7 @@ impl Admission {
             (Purpose::Look, _) => self.weigh(caller, modes, Step::Look, costs).await?,
             (Purpose::Charge, None) => self.weigh(caller, modes, Step::Charge(None), costs).await?,
             (Purpose::Charge, Some(key)) => {
-                let once = self.once(&caller, key, "consume", &costs)?;
+                let once = once(&caller.owners.subject, key, "consume", &costs, self.kept_until(caller.call));
                 self.weigh(caller, modes, Step::Charge(Some(&once)), costs).await?
             }
         };
@@ -185,29 +185,19 @@ impl Admission {
         Call::new(self.ratchet.wall(&*self.clock), wait).asked_now(&*self.clock)
     }
 
-    /// What makes a request under an idempotency key the same one.
-    pub(crate) fn once(&self, caller: &Caller, key: &str, verb: &str, costs: &[Cost]) -> Result<Once, Error> {
-        check_key(key)?;
-        Ok(Once {
-            subject: Arc::clone(&caller.owners.subject),
-            key: key.into(),
-            arguments: fingerprint(verb, costs),
-            kept_until: self.kept_until(caller.call),
-        })
-    }
-
     /// Until when it is remembered that a step was made.
-    pub(crate) fn kept_until(&self, call: Call) -> Timestamp {
+    fn kept_until(&self, call: Call) -> Timestamp {
         call.now.checked_add(self.idempotency_ttl).unwrap_or(Timestamp::MAX)
     }
 }
 
-/// What a request asked for, whatever the order in which it named it.
-pub(crate) fn fingerprint(verb: &str, costs: &[Cost]) -> Fingerprint {
+/// What makes a request under an idempotency key the same one: the verb and what it asked for, whatever the
+/// order in which it named it.
+pub(crate) fn once(subject: &Arc<str>, key: &str, verb: &str, costs: &[Cost], kept_until: Timestamp) -> Once {
     let mut sorted: Vec<String> = costs.iter().map(|cost| format!("{} {}", cost.metric, cost.amount)).collect();
     sorted.sort_unstable();
     let parts: Vec<&[u8]> = std::iter::once(verb).chain(sorted.iter().map(String::as_str)).map(str::as_bytes).collect();
-    Fingerprint::of(&parts)
+    Once { subject: Arc::clone(subject), key: key.into(), arguments: Fingerprint::of(&parts), kept_until }
 }
 
 /// The longest idempotency key, in bytes.

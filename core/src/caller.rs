@@ -202,7 +202,7 @@ impl Caller {
 
     /// The answer to a request that was granted before, at this time.
     pub(crate) fn repeat(&self, at: Timestamp, costs: &[Cost], charged: &Charged) -> Decision {
-        let trace = Trace { asked_store: true, granted_at: Some(at), ..Trace::default() };
+        let trace = Trace { asked_store: true, granted_at: Some(at), hold: charged.hold, ..Trace::default() };
         Decision { repeated: true, trace, ..self.allow(self.states_at(at, costs, charged)) }
     }
 

@@ -15,7 +15,7 @@ use crate::planted::planted;
 use crate::policy::{Enforcement, Modes};
 use crate::store::{Balance, Call, Charge, Charged, CounterKey, Crossing, Hold, Once, Outcome, StoreError, charge_all};
 use crate::usage::demand::{self, Cost, Touched, states_of};
-use crate::usage::hold::{Fingerprint, HoldId};
+use crate::usage::hold::HoldId;
 use crate::usage::period::Period;
 
 /// What is to be done with the quotas that a request names.
@@ -35,30 +35,26 @@ pub(crate) enum Step<'s> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Holding {
     pub(crate) id: HoldId,
-    pub(crate) arguments: Fingerprint,
+    pub(crate) once: Option<Once>,
     pub(crate) expires_at: Timestamp,
     pub(crate) kept_until: Timestamp,
-    /// What to call it where it turns out to be another one.
-    pub(crate) key: Option<Arc<str>>,
 }
 
 impl Step<'_> {
     /// Whether it is a new step each time, so that a denial of one is a denial of all.
     fn is_anonymous(self) -> bool {
-        match self {
-            Self::Charge(once) => once.is_none(),
-            Self::Hold(holding) => holding.key.is_none(),
-            Self::Look | Self::LookBefore(_) => true,
-        }
+        self.once().is_none()
     }
 }
 
-impl Holding {
-    /// What makes it the same one where it is owed in place of being held.
-    fn once(&self, subject: &Arc<str>) -> Option<Once> {
-        self.key.as_ref()?;
-        let key = format!("reservation {}", self.id).into();
-        Some(Once { subject: Arc::clone(subject), key, arguments: self.arguments, kept_until: self.kept_until })
+impl<'s> Step<'s> {
+    /// What makes it the same one when it is asked for again.
+    fn once(self) -> Option<&'s Once> {
+        match self {
+            Self::Charge(once) => once,
+            Self::Hold(holding) => holding.once.as_ref(),
+            Self::Look | Self::LookBefore(_) => None,
+        }
     }
 }
 
@@ -176,17 +172,17 @@ impl Admission {
         // Noted afterwards, also where the caller goes away: what was read meanwhile is then not shown.
         let looks = matches!(step, Step::Look | Step::LookBefore(_));
         let _noted = (!looks).then(|| Charging(caller));
-        let (charged, key) = match step {
-            Step::Look | Step::LookBefore(_) => (self.look(caller.call, &charges).await?, None),
-            Step::Charge(once) => (self.store.charge(caller.call, &charges, once).await?, once.map(|once| &once.key)),
+        let charged = match step {
+            Step::Look | Step::LookBefore(_) => self.look(caller.call, &charges).await?,
+            Step::Charge(once) => self.store.charge(caller.call, &charges, once).await?,
             Step::Hold(holding) => {
-                let Holding { id, arguments, expires_at, kept_until, .. } = *holding;
-                let hold = Hold { id, arguments, charges, expires_at, kept_until };
-                (self.store.hold(caller.call, &hold).await?, holding.key.as_ref())
+                let Holding { id, once, expires_at, kept_until } = holding.clone();
+                let hold = Hold { id, once, charges, expires_at, kept_until };
+                self.store.hold(caller.call, &hold).await?
             }
         };
         match charged.outcome {
-            Outcome::Conflict => Err(conflict(key)),
+            Outcome::Conflict => Err(conflict(step.once())),
             _ => Ok(charged),
         }
     }
@@ -220,23 +216,20 @@ impl Admission {
         let charges: Vec<Charge> = touched.iter().filter_map(Touched::charge).collect();
         let allowed = |metric: &str| caller.standing.plan.allow_degraded.get(metric).copied().unwrap_or(0);
         let subject = &caller.owners.subject;
-        let (once, key) = match step {
-            Step::LookBefore(step) => return self.unavailable(caller, modes, *step, &costs, error),
-            Step::Charge(once) => (once.cloned(), once.map(|once| &once.key)),
-            Step::Hold(holding) => (holding.once(subject), holding.key.as_ref()),
-            Step::Look => (None, None),
-        };
+        if let Step::LookBefore(step) = step {
+            return self.unavailable(caller, modes, *step, &costs, error);
+        }
         let step = if planted!("look_is_charged_when_the_store_is_dead") { Step::Charge(None) } else { step };
         let owed = match step {
             Step::Look if self.debts.would_grant(subject, &costs, allowed) => Owed::Granted,
             Step::Look => Owed::Refused,
-            _ => self.debts.grant(subject, once.as_ref(), &costs, &charges, allowed),
+            _ => self.debts.grant(subject, step.once(), &costs, &charges, allowed),
         };
         let repeated = owed == Owed::Repeated;
         match owed {
             Owed::Granted | Owed::Repeated => Ok(Decision { degraded: true, repeated, ..caller.allow(Vec::new()) }),
             Owed::Refused => Ok(caller.deny(Vec::new(), denial)),
-            Owed::Conflict => Err(conflict(key)),
+            Owed::Conflict => Err(conflict(step.once())),
         }
     }
 
@@ -276,8 +269,8 @@ fn crossed_of(touched: &[Touched], mut crossed: Vec<Crossing>) -> Vec<Crossing> 
     crossed
 }
 
-fn conflict(key: Option<&Arc<str>>) -> Error {
-    Error::Conflict { key: key.map(|key| key.to_string()).unwrap_or_default() }
+fn conflict(once: Option<&Once>) -> Error {
+    Error::Conflict { key: once.map(|once| once.key.to_string()).unwrap_or_default() }
 }
 
 pub(crate) fn store_lied(what: &str) -> Error {

@@ -13,6 +13,7 @@ use crate::subscription::Status;
 use crate::token::Identity;
 use crate::usage::counter::{Balance, Crossing, THRESHOLDS};
 use crate::usage::demand::Touched;
+use crate::usage::hold::HoldId;
 use crate::usage::period::Period;
 
 /// How soon a caller may ask again after the store has failed, in milliseconds.
@@ -85,6 +86,8 @@ pub(crate) struct Trace {
     pub(crate) asked_store: bool,
     /// When it was granted first, if this is that answer again.
     pub(crate) granted_at: Option<Timestamp>,
+    /// The hold that it was then, if it was one.
+    pub(crate) hold: Option<HoldId>,
 }
 
 impl PartialEq for Trace {
@@ -108,7 +111,7 @@ impl Decision {
             would_deny: None,
             degraded: false,
             repeated: false,
-            trace: Trace { crossed: Vec::new(), asked_store: false, granted_at: None },
+            trace: Trace { crossed: Vec::new(), asked_store: false, granted_at: None, hold: None },
         }
     }
 

@@ -146,7 +146,10 @@ impl Quota {
     }
 
     /// Reserves like [`reserve`](Self::reserve), once under an idempotency key: asked for again, it is the
-    /// same reservation.
+    /// same reservation. One that was released or has expired has charged nothing, and is made anew.
+    ///
+    /// A subject's keys are one set: one that [`consume_once`](Self::consume_once) was called with is a
+    /// conflict here.
     ///
     /// # Errors
     ///

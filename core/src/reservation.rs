@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use pollster::block_on;
 
-use crate::admission::{Admission, check_key, fingerprint, shadowed};
+use crate::admission::{Admission, check_key, once, shadowed};
 use crate::aside::aside;
 use crate::charging::{Holding, Step};
 use crate::decision::{Decision, Denial, Reason};
@@ -294,13 +294,11 @@ impl Admission {
             caller => caller?,
         };
         let costs = some_costs_of(&caller.plans, costs)?;
-        let id = match key {
-            Some(key) => HoldId::of_key(subject, key),
-            None => HoldId::random()?,
-        };
-        let arguments = fingerprint(&format!("reserve for {} ms", ttl.as_millis()), &costs);
+        let id = HoldId::random()?;
         let kept_until = later(ttl.saturating_add(self.idempotency_ttl));
-        let holding = Holding { id, arguments, expires_at, kept_until, key: key.map(Arc::from) };
+        let verb = format!("reserve for {} ms", ttl.as_millis());
+        let once = key.map(|key| once(&caller.owners.subject, key, &verb, &costs, kept_until));
+        let holding = Holding { id, once, expires_at, kept_until };
         // Where the answer is lost or nobody waits for it, nobody else knows the name.
         let mut unanswered = Unanswered { admission: self, id: key.is_none().then_some(id) };
         let decision = self.weigh(caller, &modes, Step::Hold(&holding), costs.clone()).await?;
@@ -313,7 +311,9 @@ impl Admission {
         }
         // What is not counted is not held either, so there is nothing to settle.
         let counted = decision.quotas.iter().any(|state| state.period.is_some());
-        let id = Some(id).filter(|_| (counted || decision.repeated) && !decision.degraded);
+        let held_now = Some(id).filter(|_| counted && !decision.degraded);
+        // What was granted without the store is charged by now, and no hold.
+        let id = if decision.repeated { decision.trace.hold } else { held_now };
         // A reservation that was made before expires as it was to then.
         let granted_at = decision.trace.granted_at.and_then(|at| at.checked_add(ttl).ok());
         Ok(Ok(held(id, decision, costs, granted_at.unwrap_or(expires_at))))

@@ -285,6 +285,30 @@ fn a_reservation_without_the_store_is_owed_once_under_its_key() {
     backend.heal();
     assert!(backend.consume("ana", "jobs", 1).allowed);
     assert_eq!(backend.jobs("ana"), (5, 0));
+    // It was charged, so there is nothing to hold any more when it is asked for again, nor to give back.
+    let ttl = Duration::from_secs(60);
+    let again = backend.quota.reserve_once("ana", &[("jobs", 3)], ttl, "r").unwrap().unwrap();
+    assert_eq!((again.id(), again.decision().repeated), (None, true));
+    again.release().unwrap();
+    assert_eq!(backend.jobs("ana"), (5, 0));
+}
+
+/// Another process, or the client's next attempt, may have reserved under the key before the debt is charged.
+#[test]
+fn what_is_owed_under_a_key_is_not_charged_where_it_is_reserved_by_then() {
+    let backend = open();
+    assert!(backend.consume("ana", "jobs", 1).allowed);
+    let ttl = Duration::from_secs(60);
+    backend.faults().break_all(Fault::Refuse);
+    drop(backend.quota.reserve_once("ana", &[("jobs", 3)], ttl, "r").unwrap().unwrap());
+    backend.faults().heal();
+    let elsewhere = open_on(&backend.store, &backend.clock);
+    let reservation = elsewhere.reserve_once("ana", &[("jobs", 3)], ttl, "r").unwrap().unwrap();
+    assert!(reservation.id().is_some());
+    backend.heal();
+    assert!(backend.consume("ana", "jobs", 1).allowed);
+    reservation.commit(&[("jobs", 2)]).unwrap();
+    assert_eq!(backend.jobs("ana"), (4, 0));
 }
 
 #[test]

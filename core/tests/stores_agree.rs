@@ -126,7 +126,7 @@ fn memory_sqlite_and_a_naive_model_agree_on_random_work() {
 #[derive(Debug, Clone)]
 enum Work {
     Charge { parts: Vec<(usize, u64, u64)>, key: Option<u8> },
-    Hold { id: u8, parts: Vec<(usize, u64, u64)>, seconds: i64 },
+    Hold { id: u8, parts: Vec<(usize, u64, u64)>, seconds: i64, key: Option<u8> },
     Settle { id: u8, used: Vec<(bool, u64)> },
     Adjust { counter: usize, by: u8, amount: u64, key: Option<u8> },
     Pass { seconds: i64 },
@@ -137,8 +137,8 @@ fn work() -> impl Strategy<Value = Work> {
     let key = || prop::option::of(0_u8..3);
     prop_oneof![
         4 => (prop::collection::vec(part(), 1..4), key()).prop_map(|(parts, key)| Work::Charge { parts, key }),
-        3 => (0_u8..4, prop::collection::vec(part(), 1..4), 1_i64..120)
-            .prop_map(|(id, parts, seconds)| Work::Hold { id, parts, seconds }),
+        3 => (0_u8..4, prop::collection::vec(part(), 1..4), 1_i64..120, key())
+            .prop_map(|(id, parts, seconds, key)| Work::Hold { id, parts, seconds, key }),
         3 => (0_u8..4, prop::collection::vec((any::<bool>(), 0_u64..20), 0..3))
             .prop_map(|(id, used)| Work::Settle { id, used }),
         3 => (0..COUNTERS, 0_u8..4, 1_u64..20, key())
@@ -191,10 +191,10 @@ fn memory_and_sqlite_agree_on_holds_keys_and_adjustments() {
                     let once = once(*key, fingerprint(parts));
                     format!("{:?}", block_on(store.charge(call, &charges(parts), once.as_ref())).unwrap())
                 }
-                Work::Hold { id: name, parts, seconds } => {
+                Work::Hold { id: name, parts, seconds, key } => {
                     let (expires_at, kept_until) = (time(now + seconds), time(now + seconds + 60));
-                    let arguments = fingerprint(parts);
-                    let hold = Hold { id: id(*name), arguments, charges: charges(parts), expires_at, kept_until };
+                    let once = once(*key, fingerprint(parts));
+                    let hold = Hold { id: id(*name), once, charges: charges(parts), expires_at, kept_until };
                     format!("{:?}", block_on(store.hold(call, &hold)).unwrap())
                 }
                 Work::Settle { id: name, used } => {

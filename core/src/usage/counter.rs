@@ -8,6 +8,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::hold::HoldId;
 use super::period::{Period, Window};
 use crate::plan::{Limit, UNITS_MAX};
 use crate::planted::planted;
@@ -176,6 +177,8 @@ pub struct Charged {
     pub keys: Vec<CounterKey>,
     /// The thresholds that were reached by this step and never before.
     pub crossed: Vec<Crossing>,
+    /// Of a repeated step, the hold that was made the first time, if it was one.
+    pub hold: Option<HoldId>,
 }
 
 /// A threshold of a limit that a counter has reached for the first time.
@@ -208,14 +211,14 @@ impl Charged {
     /// What came of a step that was made now, or not made.
     #[must_use]
     pub const fn new(outcome: Outcome, balances: Vec<Balance>) -> Self {
-        Self { outcome, balances, keys: Vec::new(), crossed: Vec::new() }
+        Self { outcome, balances, keys: Vec::new(), crossed: Vec::new(), hold: None }
     }
 
-    /// What came of a step that was made before, at this time.
+    /// What came of a step that was made before, at this time: of a hold, if it was one.
     #[must_use]
-    pub fn repeated(at: Timestamp, made: Vec<(CounterKey, Balance)>) -> Self {
+    pub fn repeated(at: Timestamp, made: Vec<(CounterKey, Balance)>, hold: Option<HoldId>) -> Self {
         let (keys, balances) = made.into_iter().unzip();
-        Self { outcome: Outcome::Repeated(at), balances, keys, crossed: Vec::new() }
+        Self { keys, hold, ..Self::new(Outcome::Repeated(at), balances) }
     }
 
     /// Whether the charges are made, now or before.

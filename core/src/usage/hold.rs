@@ -35,15 +35,16 @@ impl HoldId {
         Ok(Self(bytes))
     }
 
-    /// The name of the hold that a subject makes under an idempotency key: the same each time.
-    pub(crate) fn of_key(subject: &str, key: &str) -> Self {
-        Self(Fingerprint::of(&[subject.as_bytes(), key.as_bytes()]).0)
-    }
-
     /// The bytes, for stores that keep them so.
     #[must_use]
     pub const fn to_bytes(self) -> [u8; 16] {
         self.0
+    }
+
+    /// The name that was kept as these bytes.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
     }
 }
 
@@ -111,8 +112,9 @@ pub struct Once {
 pub struct Hold {
     /// Its name. A hold that is made a second time under its name is not made again.
     pub id: HoldId,
-    /// What was asked for. The same name with another fingerprint is a conflict.
-    pub arguments: Fingerprint,
+    /// Under which key it is made once, whatever its name. A hold that has expired, or was released, has
+    /// charged nothing: under its key it is made anew.
+    pub once: Option<Once>,
     /// The counters, each at most once, and how many units of each.
     pub charges: Vec<Charge>,
     /// When the units are given back, unless the hold is settled before.

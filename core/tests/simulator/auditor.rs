@@ -716,7 +716,9 @@ impl Auditor {
                 return Some("the store did not fail");
             }
             let key = match &operation.asked {
-                Asked::Consume { key: Some(key), .. } => Some((subject.to_owned(), key.clone())),
+                Asked::Consume { key: Some(key), .. } | Asked::Reserve { key: Some(key), .. } => {
+                    Some((subject.to_owned(), key.clone()))
+                }
                 _ => None,
             };
             let made = last.is_some_and(|(verdict, _)| *verdict == Verdict::Granted);

@@ -41,6 +41,7 @@ struct Count {
 #[derive(Debug)]
 struct Done {
     once: Once,
+    hold: Option<HoldId>,
     at_ms: i64,
     entries: Vec<Entry>,
 }
@@ -122,7 +123,7 @@ impl Books {
     fn earlier(&self, once: Option<&Once>) -> Option<(Verdict, Vec<Entry>)> {
         let once = once?;
         let done = self.done.get(&(once.subject.to_string(), once.key.to_string()))?;
-        if done.once.kept_until.as_millisecond() <= self.latest_ms {
+        if done.once.kept_until.as_millisecond() <= self.latest_ms || done.hold.is_some_and(|id| !self.stands(id)) {
             return None;
         }
         Some(match done.once.arguments == once.arguments {
@@ -131,9 +132,18 @@ impl Books {
         })
     }
 
-    fn remember(&mut self, once: Option<&Once>, entries: &[Entry]) {
+    /// Whether a hold has charged something, or still may.
+    fn stands(&self, id: HoldId) -> bool {
+        let held = self.holds.get(&id).filter(|held| self.latest_ms < held.hold.kept_until.as_millisecond());
+        held.is_some_and(|held| match &held.receipt {
+            Some(parts) => parts.iter().any(|(used, overage)| used + overage > 0),
+            None => self.latest_ms < held.hold.expires_at.as_millisecond(),
+        })
+    }
+
+    fn remember(&mut self, once: Option<&Once>, hold: Option<HoldId>, entries: &[Entry]) {
         if let Some(once) = once {
-            let done = Done { once: once.clone(), at_ms: self.latest_ms, entries: entries.to_vec() };
+            let done = Done { once: once.clone(), hold, at_ms: self.latest_ms, entries: entries.to_vec() };
             self.done.insert((once.subject.to_string(), once.key.to_string()), done);
         }
     }
@@ -167,22 +177,16 @@ impl Books {
             count.tell(charge.limit.units());
         }
         let entries = self.entries(charges);
-        self.remember(once, &entries);
+        self.remember(once, None, &entries);
         (Verdict::Granted, entries)
     }
 
     pub(crate) fn hold(&mut self, hold: &Hold) -> (Verdict, Vec<Entry>) {
-        let earlier = self.holds.get(&hold.id).filter(|held| self.latest_ms < held.hold.kept_until.as_millisecond());
-        // What expired or was released has charged nothing.
-        let earlier = earlier.filter(|held| match &held.receipt {
-            Some(parts) => parts.iter().any(|(used, overage)| used + overage > 0),
-            None => self.latest_ms < held.hold.expires_at.as_millisecond(),
-        });
-        if let Some(earlier) = earlier {
-            return match earlier.hold.arguments == hold.arguments {
-                true => (Verdict::Repeated(earlier.at_ms), earlier.entries.clone()),
-                false => (Verdict::Conflict, Vec::new()),
-            };
+        if let Some(earlier) = self.earlier(hold.once.as_ref()) {
+            return earlier;
+        }
+        if let Some(earlier) = self.holds.get(&hold.id).filter(|_| self.stands(hold.id)) {
+            return (Verdict::Repeated(earlier.at_ms), earlier.entries.clone());
         }
         if self.refuses(&hold.charges) {
             return (Verdict::Refused, self.entries(&hold.charges));
@@ -200,6 +204,7 @@ impl Books {
         }
         let held = Held { hold: hold.clone(), at_ms: self.latest_ms, entries: entries.clone(), receipt: None };
         self.holds.insert(hold.id, held);
+        self.remember(hold.once.as_ref(), Some(hold.id), &entries);
         (Verdict::Granted, entries)
     }
 
@@ -261,7 +266,7 @@ impl Books {
                 *count_of(&mut self.counts, key) = count;
             }
         }
-        self.remember(once, &entries);
+        self.remember(once, None, &entries);
         (Verdict::Granted, entries)
     }
 

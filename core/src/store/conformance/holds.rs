@@ -6,15 +6,14 @@ use pollster::block_on;
 
 use super::{Broken, Case, NOW_S, at_once, changed, charge, key, time};
 use crate::plan::Limit;
-use crate::store::{Adjust, Adjustment, Balance, Charge, CounterKey, Fingerprint, Hold, Outcome, Settle, Settled};
+use crate::store::{Adjust, Adjustment, Balance, Charge, CounterKey, Hold, Outcome, Settle, Settled};
 use crate::usage::hold::HoldId;
 
 /// A hold for a minute, named by a number.
 fn hold(number: u64, charges: &[Charge]) -> Hold {
-    let amounts: Vec<String> = charges.iter().map(|charge| charge.amount.to_string()).collect();
     Hold {
         id: id(number),
-        arguments: Fingerprint::of(&[amounts.join(" ").as_bytes()]),
+        once: None,
         charges: charges.to_vec(),
         expires_at: time(NOW_S + 60),
         kept_until: time(NOW_S + 600),
@@ -22,7 +21,7 @@ fn hold(number: u64, charges: &[Charge]) -> Hold {
 }
 
 fn id(number: u64) -> HoldId {
-    HoldId::of_key("", &number.to_string())
+    HoldId::from_bytes(u128::from(number).to_be_bytes())
 }
 
 fn settle(number: u64, used: &[(&str, u64)]) -> Settle {
@@ -220,15 +219,6 @@ pub(super) async fn a_hold_that_charged_nothing_is_made_anew_under_its_name(case
     expect_eq!(matches!(settled, Settled::Now(_)), true, "settled");
     let found = case.store.balances(case.later(200), std::slice::from_ref(&key)).await?;
     expect_eq!(found.first().map(|balance| (balance.used, balance.held)), Some((6, 0)), "charged once");
-    Ok(())
-}
-
-pub(super) async fn a_hold_with_other_arguments_is_a_conflict(case: &Case) -> Result<(), Broken> {
-    let key = key("ana", "tokens");
-    case.store.hold(case.call(), &hold(1, &[charge(&key, 6, 10)])).await?;
-    let other = case.store.hold(case.call(), &hold(1, &[charge(&key, 1, 10)])).await?;
-    expect_eq!(other.outcome, Outcome::Conflict, "another amount");
-    expect_eq!(case.balance(&key).await?, holding(0, 6), "the balance");
     Ok(())
 }
 

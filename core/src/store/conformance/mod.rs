@@ -140,7 +140,10 @@ rules![
         a_refused_step_is_decided_anew,
         a_step_is_forgotten_after_its_time,
         an_adjustment_under_a_key_is_made_once,
-        of_many_with_one_key_one_charges;
+        of_many_with_one_key_one_charges,
+        a_hold_under_a_key_is_made_once_whatever_its_name,
+        a_hold_that_charged_nothing_is_made_anew_under_its_key,
+        a_hold_is_not_made_for_what_was_charged_under_its_key;
     holds:
         a_hold_keeps_others_from_its_units,
         a_hold_takes_part_in_all_or_none,
@@ -155,7 +158,6 @@ rules![
         an_unknown_hold_is_unknown,
         a_hold_is_made_once_under_its_name,
         a_hold_that_charged_nothing_is_made_anew_under_its_name,
-        a_hold_with_other_arguments_is_a_conflict,
         a_reset_leaves_holds_alone,
         of_many_who_settle_at_once_one_does,
         holds_and_charges_at_once_stay_within_the_limit;

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use pollster::block_on;
 
 use super::{Broken, Case, NOW_S, at_once, changed, charge, key, time};
-use crate::store::{Adjust, Adjustment, Fingerprint, Once, Outcome};
+use crate::plan::Limit;
+use crate::store::{Adjust, Adjustment, Charge, Fingerprint, Hold, Once, Outcome, Settle};
+use crate::usage::hold::HoldId;
 
 fn once(subject: &str, name: &str, arguments: &str) -> Once {
     Once {
@@ -90,5 +92,74 @@ pub(super) async fn of_many_with_one_key_one_charges(case: &Case) -> Result<(), 
     })?;
     expect_eq!(granted, 30, "charged");
     expect_eq!(case.used(&key).await?, Some(30), "used");
+    Ok(())
+}
+
+/// A hold for a minute under a key, by another name each time.
+fn hold(number: u64, once: Once, charges: &[Charge]) -> Hold {
+    Hold {
+        id: HoldId::from_bytes(u128::from(number).to_be_bytes()),
+        once: Some(once),
+        charges: charges.to_vec(),
+        expires_at: time(NOW_S + 60),
+        kept_until: time(NOW_S + 600),
+    }
+}
+
+pub(super) async fn a_hold_under_a_key_is_made_once_whatever_its_name(case: &Case) -> Result<(), Broken> {
+    let key = key("ana", "tokens");
+    let charges = [charge(&key, 6, 10)];
+    let first = hold(1, once("ana", "k", "6"), &charges);
+    let made = case.store.hold(case.call(), &first).await?;
+    expect_eq!((made.outcome, made.hold), (Outcome::Granted, None), "the first time");
+    for number in [1, 2, 3] {
+        let again = case.store.hold(case.later(30), &hold(number, once("ana", "k", "6"), &charges)).await?;
+        expect_eq!(again.outcome, Outcome::Repeated(time(NOW_S)), "again");
+        expect_eq!((again.hold, again.balances), (Some(first.id), made.balances.clone()), "the hold of the first time");
+    }
+    let other = case.store.hold(case.call(), &hold(4, once("ana", "k", "7"), &charges)).await?;
+    expect_eq!(other.outcome, Outcome::Conflict, "another hold under the key");
+    let other = case.store.charge(case.call(), &charges, Some(&once("ana", "k", "charge"))).await?;
+    expect_eq!(other.outcome, Outcome::Conflict, "a charge under the key");
+    expect_eq!(case.balance(&key).await?.map(|balance| (balance.used, balance.held)), Some((0, 6)), "the balance");
+    // Settled, it has charged, and stays what the key stands for.
+    case.store.settle(case.call(), &Settle { id: first.id, used: Vec::new() }).await?;
+    let again = case.store.hold(case.later(90), &hold(5, once("ana", "k", "6"), &charges)).await?;
+    expect_eq!((again.outcome, again.hold), (Outcome::Repeated(time(NOW_S)), Some(first.id)), "after it was settled");
+    expect_eq!(case.used(&key).await?, Some(6), "used");
+    Ok(())
+}
+
+pub(super) async fn a_hold_that_charged_nothing_is_made_anew_under_its_key(case: &Case) -> Result<(), Broken> {
+    let key = key("ana", "tokens");
+    let charges = [charge(&key, 6, 10)];
+    let anew = |number, seconds: i64| Hold {
+        expires_at: time(NOW_S + seconds + 60),
+        ..hold(number, Once { kept_until: time(NOW_S + 600), ..once("ana", "k", "6") }, &charges)
+    };
+    // Released, and made anew; expired, and made anew.
+    case.store.hold(case.call(), &anew(1, 0)).await?;
+    case.store.settle(case.call(), &Settle { id: anew(1, 0).id, used: vec![(Arc::from("tokens"), 0)] }).await?;
+    for (number, seconds) in [(2, 1), (3, 70)] {
+        let held = case.store.hold(case.later(seconds), &anew(number, seconds)).await?;
+        expect_eq!((held.outcome, held.hold), (Outcome::Granted, None), format!("{seconds} s later"));
+    }
+    // Expired again, the key is free for something else.
+    let charged = case.store.charge(case.later(140), &charges, Some(&once("ana", "k", "charge"))).await?;
+    expect_eq!(charged.outcome, Outcome::Granted, "a charge under the key");
+    Ok(())
+}
+
+pub(super) async fn a_hold_is_not_made_for_what_was_charged_under_its_key(case: &Case) -> Result<(), Broken> {
+    let key = key("ana", "tokens");
+    let record = [Adjustment { key: key.clone(), by: Adjust::Record(6, Limit::Units(10)) }];
+    case.store.adjust(case.call(), &record, Some(&once("ana", "k", "6")), &changed()).await?;
+    let held = case.store.hold(case.later(1), &hold(1, once("ana", "k", "6"), &[charge(&key, 6, 10)])).await?;
+    expect_eq!((held.outcome, held.hold), (Outcome::Repeated(time(NOW_S)), None), "a hold under the key");
+    // Nor the other way round.
+    case.store.hold(case.later(1), &hold(2, once("ana", "l", "2"), &[charge(&key, 2, 10)])).await?;
+    let adjusted = case.store.adjust(case.later(2), &record, Some(&once("ana", "l", "2")), &changed()).await?;
+    expect_eq!(adjusted.outcome, Outcome::Repeated(time(NOW_S + 1)), "an adjustment under a hold's key");
+    expect_eq!(case.balance(&key).await?.map(|balance| (balance.used, balance.held)), Some((6, 2)), "the balance");
     Ok(())
 }

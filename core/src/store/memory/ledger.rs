@@ -32,13 +32,14 @@ struct Step {
     arguments: Fingerprint,
     at: Timestamp,
     made: Vec<(CounterKey, Balance)>,
+    /// The hold that it was, if it was one.
+    hold: Option<HoldId>,
     kept_until: Timestamp,
 }
 
 /// A hold, open or resolved.
 #[derive(Debug)]
 struct Held {
-    arguments: Fingerprint,
     at: Timestamp,
     made: Vec<(CounterKey, Balance)>,
     charges: Vec<Charge>,
@@ -47,48 +48,61 @@ struct Held {
     receipt: Option<Receipt>,
 }
 
+impl Held {
+    /// Whether it has charged something, or still may.
+    fn stands(&self, now: Timestamp) -> bool {
+        now < self.kept_until && self.receipt.as_ref().map_or(now < self.expires_at, Receipt::has_charged)
+    }
+}
+
 impl Ledger {
     /// What became of a step that was made before.
     pub(super) fn recall(&self, once: &Once, now: Timestamp) -> Option<Charged> {
         let step = self.steps.get(&(Arc::clone(&once.subject), Arc::clone(&once.key)))?;
-        if step.kept_until <= now {
+        // What expired or was released has charged nothing, so there is nothing to do twice.
+        let stands = step.hold.is_none_or(|id| self.holds.get(&id).is_some_and(|held| held.stands(now)));
+        if step.kept_until <= now || !stands {
             return None;
         }
         Some(match step.arguments == once.arguments || planted!("once_ignores_the_arguments") {
-            true => Charged::repeated(step.at, step.made.clone()),
+            true => Charged::repeated(step.at, step.made.clone(), step.hold),
             false => Charged::conflict(),
         })
     }
 
-    pub(super) fn remember(&mut self, once: &Once, now: Timestamp, made: Vec<(CounterKey, Balance)>) {
+    pub(super) fn remember(
+        &mut self,
+        once: &Once,
+        now: Timestamp,
+        made: Vec<(CounterKey, Balance)>,
+        hold: Option<HoldId>,
+    ) {
         self.forget(now);
         let place = (Arc::clone(&once.subject), Arc::clone(&once.key));
         let entry = Entry::Step(Arc::clone(&once.subject), Arc::clone(&once.key));
         let (arguments, kept_until) = (once.arguments, once.kept_until);
         self.ends.insert((kept_until.as_millisecond(), entry));
-        self.steps.insert(place, Step { arguments, at: now, made, kept_until });
+        self.steps.insert(place, Step { arguments, at: now, made, hold, kept_until });
     }
 
-    /// What became of a hold of this name that was made before.
+    /// What became of a hold that was made before, under its key or its name.
     pub(super) fn recall_hold(&self, hold: &Hold, now: Timestamp) -> Option<Charged> {
-        let again = planted!("hold_made_again_under_its_name");
-        let held = self.holds.get(&hold.id).filter(|held| now < held.kept_until && !again)?;
-        // What expired or was released has charged nothing, so there is nothing to do twice.
-        let stands = held.receipt.as_ref().map_or(now < held.expires_at, Receipt::has_charged);
-        if !stands {
+        if planted!("hold_made_again_under_its_name") {
             return None;
         }
-        Some(match held.arguments == hold.arguments {
-            true => Charged::repeated(held.at, held.made.clone()),
-            false => Charged::conflict(),
+        hold.once.as_ref().and_then(|once| self.recall(once, now)).or_else(|| {
+            let held = self.holds.get(&hold.id).filter(|held| held.stands(now))?;
+            Some(Charged::repeated(held.at, held.made.clone(), Some(hold.id)))
         })
     }
 
     pub(super) fn open(&mut self, hold: &Hold, now: Timestamp, made: Vec<(CounterKey, Balance)>) {
         self.forget(now);
+        if let Some(once) = &hold.once {
+            self.remember(once, now, made.clone(), Some(hold.id));
+        }
         self.ends.insert((hold.kept_until.as_millisecond(), Entry::Hold(hold.id)));
         let held = Held {
-            arguments: hold.arguments,
             at: now,
             made,
             charges: hold.charges.clone(),

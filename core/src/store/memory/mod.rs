@@ -141,7 +141,7 @@ impl MemoryStore {
         let made_now = charged.granted() || planted!("once_remembers_denials");
         let is_made = made_now && !planted!("once_forgets_what_was_done");
         if let (true, Some(once), Some(ledger)) = (is_made, once, ledger.as_mut()) {
-            ledger.remember(once, now, made(charges.iter().map(|charge| &charge.key), &charged.balances));
+            ledger.remember(once, now, made(charges.iter().map(|charge| &charge.key), &charged.balances), None);
         }
         charged
     }
@@ -216,7 +216,7 @@ impl MemoryStore {
         let balances: Vec<Balance> = adjustments.iter().map(&mut apply).collect();
         drop(counters);
         if let Some(once) = once {
-            ledger.remember(once, now, made(adjustments.iter().map(|adjustment| &adjustment.key), &balances));
+            ledger.remember(once, now, made(adjustments.iter().map(|adjustment| &adjustment.key), &balances), None);
         }
         if changed {
             self.log.lock().append(event);

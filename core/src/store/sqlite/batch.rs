@@ -58,7 +58,7 @@ impl<'c> Batch<'c> {
         }
         let charged = self.add(now, charges, Balance::charged)?;
         if charged.granted() {
-            self.remember(now, once, charges.iter().map(|charge| &charge.key), &charged.balances)?;
+            self.remember(now, once, charges.iter().map(|charge| &charge.key), &charged.balances, None)?;
         }
         Ok(charged)
     }
@@ -98,7 +98,7 @@ impl<'c> Batch<'c> {
             self.put(key, after);
             balances.push(after);
         }
-        self.remember(now, once, adjustments.iter().map(|adjustment| &adjustment.key), &balances)?;
+        self.remember(now, once, adjustments.iter().map(|adjustment| &adjustment.key), &balances, None)?;
         if changed {
             log::append(self.connection, event)?;
         }

@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension};
 use super::batch::Batch;
 use super::counter::{signed, units_of};
 use super::failure::{damaged, failure};
+use crate::HoldId;
 use crate::plan::Limit;
 use crate::store::{
     Balance, Charge, Charged, CounterKey, Hold, Once, Part, Receipt, Settle, Settled, StoreError, settle_one,
@@ -16,14 +17,39 @@ use crate::store::{
 /// How many rows that are too old are deleted for each one that is added, so that none needs a sweep.
 const DELETED_AT_ONCE: i64 = 4;
 
+/// SQL that is true of a hold that has charged something or still may, at the time `?1`.
+macro_rules! hold_stands {
+    () => {
+        "(hold.kept_until_ms > ?1
+          AND (hold.has_charged OR (hold.receipt IS NULL AND NOT hold.expired AND hold.expires_ms > ?1)))"
+    };
+}
+
 impl Batch<'_> {
     /// What became of a step that was made before.
     pub(super) fn recall(&self, now: Timestamp, once: Option<&Once>) -> Result<Option<Charged>, StoreError> {
         let Some(once) = once else { return Ok(None) };
-        let select = "SELECT arguments, at_ms, made FROM step
-                      WHERE subject = ?1 AND key = ?2 AND kept_until_ms > ?3";
-        let place = (&*once.subject, &*once.key, now.as_millisecond());
-        self.earlier(select, place, once.arguments.to_bytes())
+        // What expired or was released has charged nothing, so there is nothing to do twice.
+        let row: Option<([u8; 16], EarlierRow)> = self
+            .connection
+            .prepare_cached(concat!(
+                "SELECT step.arguments, step.at_ms, step.made, step.hold FROM step LEFT JOIN hold ON hold.id = step.hold
+                 WHERE step.subject = ?2 AND step.key = ?3 AND step.kept_until_ms > ?1
+                 AND (step.hold IS NULL OR ",
+                hold_stands!(),
+                ")"
+            ))
+            .and_then(|mut select| {
+                let place = (now.as_millisecond(), &*once.subject, &*once.key);
+                let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, (row.get(1)?, row.get(2)?, row.get(3)?)));
+                select.query_row(place, read).optional()
+            })
+            .map_err(failure)?;
+        match row {
+            Some((arguments, _)) if arguments != once.arguments.to_bytes() => Ok(Some(Charged::conflict())),
+            Some((_, made)) => earlier(made).map(Some),
+            None => Ok(None),
+        }
     }
 
     pub(super) fn remember<'k>(
@@ -32,6 +58,7 @@ impl Batch<'_> {
         once: Option<&Once>,
         keys: impl Iterator<Item = &'k CounterKey>,
         balances: &[Balance],
+        hold: Option<HoldId>,
     ) -> Result<(), StoreError> {
         let Some(once) = once else { return Ok(()) };
         let made: Vec<(&CounterKey, &Balance)> = keys.zip(balances).collect();
@@ -47,12 +74,13 @@ impl Batch<'_> {
             once.arguments.to_bytes(),
             now.as_millisecond(),
             json(&made)?,
+            hold.map(HoldId::to_bytes),
             once.kept_until.as_millisecond(),
         );
         self.connection
             .prepare_cached(
-                "INSERT OR REPLACE INTO step (subject, key, arguments, at_ms, made, kept_until_ms)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                "INSERT OR REPLACE INTO step (subject, key, arguments, at_ms, made, hold, kept_until_ms)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
             )
             .and_then(|mut insert| insert.execute(values))
             .map(drop)
@@ -60,11 +88,10 @@ impl Batch<'_> {
     }
 
     pub(super) fn hold(&mut self, now: Timestamp, hold: &Hold) -> Result<Charged, StoreError> {
-        // What expired or was released has charged nothing, so there is nothing to do twice.
-        let select = "SELECT arguments, at_ms, made FROM hold WHERE id = ?1 AND kept_until_ms > ?2
-                      AND (has_charged OR (receipt IS NULL AND NOT expired AND expires_ms > ?2))";
-        let place = (hold.id.to_bytes(), now.as_millisecond());
-        if let Some(earlier) = self.earlier(select, place, hold.arguments.to_bytes())? {
+        if let Some(earlier) = self.recall(now, hold.once.as_ref())? {
+            return Ok(earlier);
+        }
+        if let Some(earlier) = self.recall_hold(now, hold.id)? {
             return Ok(earlier);
         }
         // One that was forgotten under this name may still hold what nobody has looked at since it expired.
@@ -76,13 +103,26 @@ impl Batch<'_> {
         Ok(charged)
     }
 
+    /// What became of a hold that was made before under its name.
+    fn recall_hold(&self, now: Timestamp, id: HoldId) -> Result<Option<Charged>, StoreError> {
+        self.connection
+            .prepare_cached(concat!("SELECT at_ms, made, id FROM hold WHERE id = ?2 AND ", hold_stands!()))
+            .and_then(|mut select| {
+                let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+                select.query_row((now.as_millisecond(), id.to_bytes()), read).optional()
+            })
+            .map_err(failure)?
+            .map(earlier)
+            .transpose()
+    }
+
     fn open(&mut self, now: Timestamp, hold: &Hold, balances: &[Balance]) -> Result<(), StoreError> {
-        let keys = hold.charges.iter().map(|charge| &charge.key);
-        let made: Vec<(&CounterKey, &Balance)> = keys.zip(balances).collect();
+        let keys = || hold.charges.iter().map(|charge| &charge.key);
+        self.remember(now, hold.once.as_ref(), keys(), balances, Some(hold.id))?;
+        let made: Vec<(&CounterKey, &Balance)> = keys().zip(balances).collect();
         self.forget_holds(now)?;
         let row = (
             hold.id.to_bytes(),
-            hold.arguments.to_bytes(),
             now.as_millisecond(),
             json(&made)?,
             hold.expires_at.as_millisecond(),
@@ -90,8 +130,8 @@ impl Batch<'_> {
         );
         self.connection
             .prepare_cached(
-                "INSERT OR REPLACE INTO hold (id, arguments, at_ms, made, expires_ms, kept_until_ms)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                "INSERT OR REPLACE INTO hold (id, at_ms, made, expires_ms, kept_until_ms)
+                 VALUES (?1, ?2, ?3, ?4, ?5)",
             )
             .and_then(|mut insert| insert.execute(row))
             .map_err(failure)?;
@@ -222,27 +262,14 @@ impl Batch<'_> {
             .map_err(failure)?;
         rows.into_iter().map(charge_of).collect()
     }
+}
 
-    fn earlier(
-        &self,
-        select: &str,
-        place: impl rusqlite::Params,
-        arguments: [u8; 16],
-    ) -> Result<Option<Charged>, StoreError> {
-        let row: Option<([u8; 16], i64, String)> = self
-            .connection
-            .prepare_cached(select)
-            .and_then(|mut select| {
-                select.query_row(place, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).optional()
-            })
-            .map_err(failure)?;
-        let Some((known, at_ms, made)) = row else { return Ok(None) };
-        if known != arguments {
-            return Ok(Some(Charged::conflict()));
-        }
-        let at = Timestamp::from_millisecond(at_ms).map_err(|error| damaged("a step", &error))?;
-        Ok(Some(Charged::repeated(at, read_json(&made, "a step")?)))
-    }
+/// What was made before: when, what, and of which hold.
+type EarlierRow = (i64, String, Option<[u8; 16]>);
+
+fn earlier((at_ms, made, hold): EarlierRow) -> Result<Charged, StoreError> {
+    let at = Timestamp::from_millisecond(at_ms).map_err(|error| damaged("a step", &error))?;
+    Ok(Charged::repeated(at, read_json(&made, "a step")?, hold.map(HoldId::from_bytes)))
 }
 
 /// A row of `hold_part`, without its hold: the counter, how much is held, and its limit.

@@ -60,6 +60,7 @@ const MIGRATIONS: [&str; 2] = [
         arguments BLOB NOT NULL,
         at_ms INTEGER NOT NULL,
         made TEXT NOT NULL,
+        hold BLOB,
         kept_until_ms INTEGER NOT NULL,
         PRIMARY KEY (subject, key)
     ) STRICT, WITHOUT ROWID;
@@ -67,7 +68,6 @@ const MIGRATIONS: [&str; 2] = [
 
     CREATE TABLE hold (
         id BLOB NOT NULL PRIMARY KEY,
-        arguments BLOB NOT NULL,
         at_ms INTEGER NOT NULL,
         made TEXT NOT NULL,
         expires_ms INTEGER NOT NULL,
