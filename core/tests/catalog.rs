@@ -398,7 +398,10 @@ fn a_store_that_panics_leaves_nobody_waiting() {
 #[test]
 fn a_subject_on_a_plan_put_by_another_process_has_the_plans_loaded_anew() {
     let store = watched();
-    let (here, clock) = open(&store);
+    let clock = Arc::new(ManualClock::at("2026-03-10T15:00:00Z".parse().unwrap()));
+    // It does not hear of the change in any other way.
+    let builder = Quota::builder().plans(plans(1)).clock(clock.clone()).feed_interval(Duration::from_secs(3_600));
+    let here = builder.open_on(store.clone()).unwrap();
     let (elsewhere, _) = open(&store);
     let more = plans(1).to_json().replace(r#""pro":{"#, r#""gold":{"rank":2,"quotas":{"jobs":"70/day"}},"pro":{"#);
     elsewhere.set_plans(&Plans::from_json(&more).unwrap()).unwrap();
@@ -455,11 +458,19 @@ fn a_store_that_fails_is_told_apart_from_every_other_denial() {
 
 /// A store whose answers about plans, once it is made so, are given only when they are polled a second time.
 #[derive(Debug, Default)]
-struct LateAnswers(AtomicBool);
+struct LateAnswers {
+    late: AtomicBool,
+    failing: AtomicBool,
+}
 
 impl Layer for LateAnswers {
     fn around<'a, T: Send + 'a>(&'a self, _: Call, step: Step, inner: StoreFuture<'a, T>) -> StoreFuture<'a, T> {
-        let late = self.0.load(Ordering::SeqCst) && matches!(step, Step::Plans | Step::PutPlans);
+        let about_plans = matches!(step, Step::Plans | Step::PutPlans);
+        if about_plans && self.failing.load(Ordering::SeqCst) {
+            let detail = "the server is gone".to_owned();
+            return Box::pin(std::future::ready(Err(StoreError::Failed { detail, retry: Retry::Safe })));
+        }
+        let late = self.late.load(Ordering::SeqCst) && about_plans;
         Box::pin(async move {
             let answer = inner.await;
             let mut pending = late;
@@ -478,7 +489,7 @@ fn a_late_answer_to_a_change_of_plans_does_not_undo_a_later_change() {
     let store = Arc::new(Layered::new(memory.clone(), LateAnswers::default()));
     let clock = Arc::new(ManualClock::at("2026-03-10T15:00:00Z".parse().unwrap()));
     let quota = block_on(quotum::Quota::builder().plans(plans(1)).clock(clock.clone()).open_on(store.clone())).unwrap();
-    store.layer().0.store(true, Ordering::SeqCst);
+    store.layer().late.store(true, Ordering::SeqCst);
     let waker = &mut Context::from_waker(Waker::noop());
 
     let ours = plans(2);
@@ -493,7 +504,40 @@ fn a_late_answer_to_a_change_of_plans_does_not_undo_a_later_change() {
     assert!(matches!(change.as_mut().poll(waker), Poll::Ready(Ok(1))));
     assert!(follow.as_mut().poll(waker).is_ready());
 
-    store.layer().0.store(false, Ordering::SeqCst);
+    store.layer().late.store(false, Ordering::SeqCst);
     let decision = block_on(quota.check("ana", &[("jobs", 1)])).unwrap();
     assert_eq!(decision.quotas.first().unwrap().limit.units(), Some(3));
+}
+
+/// The simulator found this too: plans that were read before another process put later ones
+/// came in after those could not be loaded, and were taken for current until they were stale.
+#[test]
+fn plans_that_were_read_before_a_change_are_read_again_though_the_change_could_not_be_loaded() {
+    let memory = Arc::new(MemoryStore::new());
+    let (call, event) =
+        (Call::new(Timestamp::UNIX_EPOCH, Wait::Block), Event::new(EventName::PlanChanged, Timestamp::UNIX_EPOCH));
+    let put = |units| block_on(memory.put_plans(call, &plans(units), &event)).unwrap();
+    put(1);
+    let store = Arc::new(Layered::new(memory.clone(), LateAnswers::default()));
+    let clock = Arc::new(ManualClock::at("2026-03-10T15:00:00Z".parse().unwrap()));
+    let quota = block_on(quotum::Quota::builder().clock(clock.clone()).open_on(store.clone())).unwrap();
+    let limit = || block_on(quota.check("ana", &[("jobs", 1)])).unwrap().quotas[0].limit.units();
+    assert_eq!(limit(), Some(1));
+
+    put(2);
+    store.layer().late.store(true, Ordering::SeqCst);
+    quota.clear_catalog();
+    let mut read_before = Box::pin(quota.plans());
+    let waker = &mut Context::from_waker(Waker::noop());
+    assert!(read_before.as_mut().poll(waker).is_pending());
+    store.layer().late.store(false, Ordering::SeqCst);
+
+    put(3);
+    store.layer().failing.store(true, Ordering::SeqCst);
+    clock.advance(Duration::from_secs(10));
+    assert_eq!(limit(), Some(1), "the change was seen, and could not be loaded");
+    store.layer().failing.store(false, Ordering::SeqCst);
+    assert!(read_before.as_mut().poll(waker).is_ready());
+
+    eventually(|| limit() == Some(3));
 }

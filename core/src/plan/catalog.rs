@@ -254,7 +254,7 @@ impl Catalog {
         // to a change may come after that to a later one.
         let put_later = |last: &CatalogStatus| last.origin == status.origin && last.version < status.version;
         if loaded.as_ref().is_none_or(|last| last.started < started || put_later(&last.status)) {
-            let started = loaded.as_ref().map_or(started, |last| last.started.max(started));
+            // As of when it was read: had it been changed since, it is to be read once more.
             *loaded = Some(Loaded { plans: Arc::clone(&plans), status, loaded_at, stale_from, started });
         }
         plans
