@@ -27,7 +27,7 @@ use futures_util::future::BoxFuture;
 use crate::error::{Error, Retry};
 use crate::planted::planted;
 use crate::store::{StoreError, Wait};
-use crate::sync::Mutex;
+use crate::sync::{Mutex, ThreadId, current_thread};
 
 /// The calls under way for one answer: one by callers that may be made to wait, one by tasks, because
 /// a task must not drive a call that may block its thread.
@@ -123,13 +123,18 @@ impl<T> Joined<T> {
     }
 }
 
-impl<T: Clone + Send + 'static> Future for Joined<T> {
-    type Output = T;
+impl<A, E> Future for Joined<Result<A, E>>
+where
+    A: Clone + Send + 'static,
+    E: Clone + Send + From<Unfinished> + 'static,
+{
+    type Output = Result<A, E>;
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<A, E>> {
         let bell = &self.call.bell;
         match bell.turn(self.seat, context.waker().clone()) {
             Turn::Wait => return Poll::Pending,
+            Turn::Within => return Poll::Ready(Err(reentered())),
             Turn::Done(answer) => return Poll::Ready(answer),
             Turn::Drive => {}
         }
@@ -162,7 +167,8 @@ struct State<T> {
 
 enum Progress<T> {
     Paused,
-    Driven,
+    /// By the caller that is polled on this thread.
+    Driven(ThreadId),
     Done(T),
 }
 
@@ -170,6 +176,8 @@ enum Progress<T> {
 enum Turn<T> {
     Drive,
     Wait,
+    /// The call waits for itself: whoever makes it has asked for its answer in order to find it.
+    Within,
     Done(T),
 }
 
@@ -192,10 +200,12 @@ impl<T: Clone> Bell<T> {
         if let Progress::Done(answer) = &state.progress {
             return Turn::Done(answer.clone());
         }
-        let before = state.callers.insert(seat, waker);
-        let turn = match mem::replace(&mut state.progress, Progress::Driven) {
-            Progress::Driven => Turn::Wait,
+        let (here, before) = (current_thread(), state.callers.insert(seat, waker));
+        let turn = match state.progress {
+            Progress::Driven(thread) if thread == here => Turn::Within,
+            Progress::Driven(_) => Turn::Wait,
             _ => {
+                state.progress = Progress::Driven(here);
                 state.rang = false;
                 Turn::Drive
             }
@@ -248,6 +258,11 @@ impl From<Unfinished> for Error {
     fn from(unfinished: Unfinished) -> Self {
         Self::Store(unfinished.into())
     }
+}
+
+fn reentered<E: From<Unfinished>>() -> E {
+    let detail = "it asks the engine for what the engine is asking it".to_owned();
+    Unfinished { detail, retry: Retry::Never }.into()
 }
 
 fn panicked<E: From<Unfinished>>() -> E {

@@ -1,11 +1,26 @@
-//! The lock of the code that is modelled: `parking_lot`'s, or in a model the checker's own, which tries
-//! other threads at every step. Both wear `parking_lot`'s interface.
+//! Locks and threads of the code that is modelled: `parking_lot`'s and the system's, or in a model the
+//! checker's own, which tries other threads at every step. Both locks wear `parking_lot`'s interface.
+
+#[cfg(not(shuttle))]
+pub(crate) use std::thread::ThreadId;
 
 #[cfg(not(shuttle))]
 pub(crate) use parking_lot::Mutex;
+#[cfg(shuttle)]
+pub(crate) use shuttle::thread::ThreadId;
 
 #[cfg(shuttle)]
 pub(crate) use self::checked::Mutex;
+
+pub(crate) fn current_thread() -> ThreadId {
+    #[cfg(not(shuttle))]
+    use std::thread;
+
+    #[cfg(shuttle)]
+    use shuttle::thread;
+
+    thread::current().id()
+}
 
 #[cfg(shuttle)]
 mod checked {
