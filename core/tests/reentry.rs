@@ -23,7 +23,9 @@ fn plans() -> Plans {
 fn within_patience<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let (tell, told) = mpsc::channel();
     thread::spawn(move || tell.send(work()));
-    told.recv_timeout(PATIENCE).expect("it waits for itself")
+    let answer = told.recv_timeout(PATIENCE);
+    assert!(answer.is_ok(), "it waits for itself");
+    answer.unwrap()
 }
 
 /// Asks the engine, once, on the way to one of the store's steps.
