@@ -192,7 +192,7 @@ impl Admission {
     ) -> Result<Vec<QuotaState>, Error> {
         let call = self.call(wait);
         let caller = self.caller(call, subject).await?;
-        let costs = some_costs_of(&caller.plans, costs)?;
+        let costs = some_costs_of(&caller.standing.plans, costs)?;
         let touched = match amend {
             // Whatever the plan says now, a level that was consumed under another one can be given back.
             Amend::GiveBack => levels(&caller, &costs),

@@ -78,7 +78,7 @@ impl Admission {
         let modes = self.switchboard.modes();
         // Switching the quotas off or into shadow lets nobody in: who is asking is found out first.
         let identity = match (request.who, found.identity) {
-            (Who::Subject(_) | Who::Anyone, _) => None,
+            (Who::Subject(_) | Who::Held(_) | Who::Anyone, _) => None,
             (Who::Token(_), Some(known)) => Some(known),
             (Who::Token(token), None) => match self.authenticate(call, token).await? {
                 Authenticated::Known(known) => Some(known),
@@ -87,6 +87,7 @@ impl Admission {
         };
         let subject = match request.who {
             Who::Subject(subject) => Some(subject),
+            Who::Held(subject) => Some(subject.id()),
             Who::Token(_) | Who::Anyone => identity.as_ref().map(|identity| &*identity.subject),
         };
         let decision = match subject {
@@ -124,7 +125,8 @@ impl Admission {
     /// Rate, features and quota, for a caller who is known.
     async fn decide_for(&self, caller: Caller, modes: &Arc<Modes>, request: &Request<'_>) -> Result<Decision, Error> {
         let asks = Asks::of(&caller, request)?;
-        let (rates, denied) = self.gate(&caller, request, &asks)?;
+        // By the time of now: the store may have been asked about the caller.
+        let (rates, denied) = self.gate(&caller, request, &asks, self.clock.monotonic())?;
         if let Some(denied) = denied {
             return Ok(denied);
         }
@@ -141,8 +143,14 @@ impl Admission {
     }
 
     /// The stages before the quota: how the rate stands, and the denial of it or of a feature.
-    pub(crate) fn gate(&self, caller: &Caller, request: &Request<'_>, asks: &Asks<'_>) -> Result<Gated, Error> {
-        let paced = request.pace.map(|pace| self.pace(caller, pace, request.purpose)).transpose()?;
+    pub(crate) fn gate(
+        &self,
+        caller: &Caller,
+        request: &Request<'_>,
+        asks: &Asks<'_>,
+        now: Duration,
+    ) -> Result<Gated, Error> {
+        let paced = request.pace.map(|pace| self.pace(caller, pace, request.purpose, now)).transpose()?;
         let (rates, denial) = paced.unwrap_or_default();
         if let Some(denial) = denial {
             let denied = caller.deny(Vec::new(), denial);
@@ -182,7 +190,12 @@ impl Admission {
 
     /// A request that is made now.
     pub(crate) fn call(&self, wait: Wait) -> Call {
-        Call::new(self.ratchet.wall(&*self.clock), wait).asked_now(&*self.clock)
+        self.call_in_memory(wait).asked_now()
+    }
+
+    /// A request that is made now and may not need the store, whose timeouts then need no clock.
+    pub(crate) fn call_in_memory(&self, wait: Wait) -> Call {
+        Call { monotonic: Some(self.clock.monotonic()), ..Call::new(self.ratchet.wall(&*self.clock), wait) }
     }
 
     /// Until when it is remembered that a step was made.
@@ -224,11 +237,11 @@ pub(crate) struct Asks<'r> {
 impl<'r> Asks<'r> {
     pub(crate) fn of(caller: &Caller, request: &'r Request<'_>) -> Result<Self, Error> {
         let costs = match request.asks_only_for_costs() {
-            true => some_costs_of(&caller.plans, request.costs)?,
-            false => costs_of(&caller.plans, request.costs, 1)?,
+            true => some_costs_of(&caller.standing.plans, request.costs)?,
+            false => costs_of(&caller.standing.plans, request.costs, 1)?,
         };
         request.idempotency_key.map(check_key).transpose()?;
-        Ok(Self { costs, features: features_of(&caller.plans, &request.features)? })
+        Ok(Self { costs, features: features_of(&caller.standing.plans, &request.features)? })
     }
 }
 

@@ -23,6 +23,7 @@ use crate::recall::Recalled;
 use crate::request::Request;
 use crate::reservation::{Held, Settlement};
 use crate::store::{self, BreakerOptions, Census, Store, Subscriber, SubscriberQuery, Wait};
+use crate::subject::Subject;
 use crate::subscription::{Overrides, Subscription};
 use crate::token::{Authenticated, Pepper, TokenCacheOptions, TokenCacheStats, Verifier};
 use crate::usage::hold::HoldId;
@@ -62,6 +63,15 @@ impl Quota {
     #[must_use]
     pub fn acting_as(&self, actor: &str) -> Self {
         Self { inner: self.inner.acting_as(actor) }
+    }
+
+    /// A handle to a subject. See [`crate::Quota::subject`].
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::Quota::subject`].
+    pub fn subject(&self, id: &str) -> Result<Subject, Error> {
+        self.inner.subject(id)
     }
 
     /// Decides on everything that one request asks for. See [`crate::Quota::admit`].

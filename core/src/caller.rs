@@ -1,6 +1,7 @@
 //! The caller: who asks, on which subscription and plan. From the record, or from the store.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use jiff::Timestamp;
@@ -14,6 +15,7 @@ use crate::policy::Modes;
 use crate::record::{Fetched, Record};
 use crate::standing::Standing;
 use crate::store::{Call, Charged, CounterKey};
+use crate::subject::Subject;
 use crate::subscription::{SUBJECT_BYTES_MAX, Subscription};
 use crate::usage::demand::{Cost, Owners, Touched};
 use crate::usage::denial_cache::Basis;
@@ -24,11 +26,27 @@ use crate::usage::usage_cache::Reading;
 #[derive(Debug)]
 pub(crate) struct Caller {
     pub(crate) call: Call,
-    pub(crate) plans: Arc<Plans>,
     pub(crate) standing: Arc<Standing>,
     pub(crate) owners: Owners,
     pub(crate) record: Arc<Record>,
     pub(crate) account: Option<Arc<Record>>,
+}
+
+/// By what a caller is known to be somebody.
+#[derive(Clone, Copy)]
+pub(crate) enum Asking<'a> {
+    Named(&'a str),
+    /// By a handle, so that its record need not be looked up.
+    Held(&'a Subject),
+}
+
+impl<'a> Asking<'a> {
+    pub(crate) fn id(self) -> &'a str {
+        match self {
+            Self::Named(subject) => subject,
+            Self::Held(subject) => subject.id(),
+        }
+    }
 }
 
 /// Forgets what is known of a subject when it goes out of scope.
@@ -99,41 +117,54 @@ impl Admission {
     }
 
     /// The caller, where everything that is to be known of it is in memory.
-    pub(crate) fn known_caller(&self, call: Call, subject: &str) -> Option<Caller> {
+    pub(crate) fn known_caller(&self, call: Call, subject: Asking<'_>) -> Option<Caller> {
         let monotonic = call.monotonic(&*self.clock);
-        let plans = self.catalog.known(monotonic)?;
-        let standing = |record: &Record| record.standing(&plans, call.now, monotonic).ok().flatten();
-        let record = self.records.known(subject, monotonic.as_secs())?;
-        let own = standing(&record)?;
-        let subject = Arc::clone(&record.subject);
+        let record = self.known_record(subject, monotonic)?;
+        let own = self.known_standing(call, &record, monotonic)?;
         let Some(membership) = &own.membership else {
-            let owners = Owners { subject, account: None };
-            return Some(Caller { call, plans, standing: own, owners, record, account: None });
+            return Some(Caller::alone(call, own, record));
         };
-        let account = self.records.known(&membership.account, monotonic.as_secs())?;
-        let standing = membership.within(standing(&account)?);
-        let owners = Owners { subject, account: Some(Arc::clone(&account.subject)) };
-        Some(Caller { call, plans, standing, owners, record, account: Some(account) })
+        let account = self.known_record(Asking::Named(&membership.account), monotonic)?;
+        let standing = membership.within(self.known_standing(call, &account, monotonic)?);
+        Some(Caller::member(call, standing, record, account))
+    }
+
+    fn known_record(&self, subject: Asking<'_>, monotonic: Duration) -> Option<Arc<Record>> {
+        let second = u32::try_from(monotonic.as_secs()).unwrap_or(u32::MAX);
+        match subject {
+            Asking::Named(subject) => self.records.known(subject, second),
+            Asking::Held(subject) => {
+                let record = subject.record(&self.records);
+                self.records.touch(&record, second);
+                Some(record)
+            }
+        }
+    }
+
+    /// A subject's standing under the plans in force, if neither is to be asked for.
+    fn known_standing(&self, call: Call, record: &Record, monotonic: Duration) -> Option<Arc<Standing>> {
+        let current = record.current(call.now, monotonic);
+        if let Some(standing) = current.filter(|standing| self.catalog.is_known(&standing.plans, monotonic)) {
+            return Some(standing);
+        }
+        let plans = self.catalog.known(monotonic)?;
+        record.standing(&plans, &self.records.unsubscribed, call.now, monotonic).ok()?
     }
 
     async fn caller_under(&self, call: Call, plans: &Arc<Plans>, subject: &str) -> Result<Caller, Error> {
         let record = self.records.of(subject);
         let own = self.standing(call, &record, plans).await?;
-        let subject = Arc::clone(&record.subject);
-        let plans = Arc::clone(plans);
         let Some(membership) = &own.membership else {
-            let owners = Owners { subject, account: None };
-            return Ok(Caller { call, plans, standing: own, owners, record, account: None });
+            return Ok(Caller::alone(call, own, record));
         };
         let account = self.records.of(&membership.account);
-        let standing = self.standing(call, &account, &plans).await?;
-        let owners = Owners { subject, account: Some(Arc::clone(&account.subject)) };
-        let standing = membership.within(standing);
-        Ok(Caller { call, plans, standing, owners, record, account: Some(account) })
+        let standing = membership.within(self.standing(call, &account, plans).await?);
+        Ok(Caller::member(call, standing, record, account))
     }
 
     async fn standing(&self, call: Call, record: &Record, plans: &Arc<Plans>) -> Result<Arc<Standing>, Error> {
-        if let Some(standing) = record.standing(plans, call.now, call.monotonic(&*self.clock))? {
+        let unsubscribed = &self.records.unsubscribed;
+        if let Some(standing) = record.standing(plans, unsubscribed, call.now, call.monotonic(&*self.clock))? {
             return Ok(standing);
         }
         let start = || {
@@ -146,8 +177,8 @@ impl Admission {
             };
             fetch.boxed()
         };
-        match record.loading.join(call.wait, start).await {
-            Ok(fetched) => record.keep(fetched, &self.changes, plans, call.now),
+        match record.load(call.wait, start).await {
+            Ok(fetched) => record.keep(fetched, &self.changes, plans, unsubscribed, call.now),
             // What was known last is better than nothing, while the store cannot be asked.
             Err(error) => match record.last_known(plans, call.now) {
                 Some(standing) => standing,
@@ -158,7 +189,7 @@ impl Admission {
 
     /// Starts the default plan's trial, unless the subject has got a subscription meanwhile.
     pub(crate) async fn start_trial(&self, caller: &Caller) -> Result<Caller, Error> {
-        let default = caller.plans.default_plan();
+        let default = caller.standing.plans.default_plan();
         let subject = caller.payer();
         let trial = Subscription::trial(&default.id, caller.call.now).kept_under(default);
         let event = self.subscribed(caller.call, &None, subject, &trial);
@@ -168,11 +199,21 @@ impl Admission {
         if kept.as_ref() == Some(&trial) {
             self.observer.tell(event);
         }
-        self.caller_under(caller.call, &caller.plans, &caller.owners.subject).await
+        self.caller_under(caller.call, &caller.standing.plans, &caller.owners.subject).await
     }
 }
 
 impl Caller {
+    fn alone(call: Call, standing: Arc<Standing>, record: Arc<Record>) -> Self {
+        let owners = Owners { subject: Arc::clone(&record.subject), account: None };
+        Self { call, standing, owners, record, account: None }
+    }
+
+    fn member(call: Call, standing: Arc<Standing>, record: Arc<Record>, account: Arc<Record>) -> Self {
+        let owners = Owners { subject: Arc::clone(&record.subject), account: Some(Arc::clone(&account.subject)) };
+        Self { call, standing, owners, record, account: Some(account) }
+    }
+
     /// Whose subscription it is: the account's, or its own.
     pub(crate) fn payer(&self) -> &Arc<str> {
         self.owners.account.as_ref().unwrap_or(&self.owners.subject)
@@ -195,7 +236,7 @@ impl Caller {
             return period.window(self.call.now, &jiff::tz::TimeZone::UTC, standing.anchor);
         }
         match standing.anchor {
-            None if !standing.has_own_zone => self.plans.windows.at(period, self.call.now, &standing.zone),
+            None if !standing.has_own_zone => standing.plans.windows.at(period, self.call.now, &standing.zone),
             anchor => period.window(self.call.now, &standing.zone, anchor),
         }
     }
@@ -246,8 +287,8 @@ impl Caller {
         Reading { standing: Arc::clone(&self.standing), epochs: self.epochs(), charges: self.each(Record::charges) }
     }
 
-    fn each(&self, number: fn(&Record) -> u64) -> [u64; 2] {
-        [number(&self.record), self.account.as_deref().map_or(0, number)]
+    fn each<N: Default>(&self, number: fn(&Record) -> N) -> [N; 2] {
+        [number(&self.record), self.account.as_deref().map_or_else(N::default, number)]
     }
 
     /// The counter of a metric's period of now.
@@ -258,7 +299,7 @@ impl Caller {
     /// The plans that could be suggested: dearer ones, or of one that has lapsed, the same one too.
     pub(crate) fn upgrades(&self) -> impl Iterator<Item = &Arc<Plan>> {
         let dearer = u32::from(self.standing.refused.is_none());
-        upgrade::candidates(&self.plans, self.standing.plan.rank.saturating_add(dearer))
+        upgrade::candidates(&self.standing.plans, self.standing.plan.rank.saturating_add(dearer))
     }
 
     pub(crate) fn allow(&self, quotas: Vec<QuotaState>) -> Decision {

@@ -68,6 +68,11 @@ where
         *self.yielding.lock() = Weak::new();
     }
 
+    /// Whether no call is under way.
+    pub(crate) fn is_over(&self) -> bool {
+        [&self.blocking, &self.yielding].into_iter().all(|slot| slot.lock().strong_count() == 0)
+    }
+
     fn slot(&self, wait: Wait) -> &Slot<Result<A, E>> {
         match wait {
             Wait::Block => &self.blocking,

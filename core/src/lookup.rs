@@ -53,7 +53,7 @@ impl Admission {
     ) -> Result<Option<FeatureValue>, Error> {
         let call = self.keep_up(wait).await;
         let caller = self.caller(call, subject).await?;
-        caller.plans.feature(name)?;
+        caller.standing.plans.feature(name)?;
         let granted = caller.standing.refused.is_none();
         Ok(caller.standing.plan.features.get(name).filter(|_| granted).cloned())
     }

@@ -13,6 +13,7 @@ use crate::recall::Recalled;
 use crate::request::Request;
 use crate::reservation::{Reservation, Settlement};
 use crate::store::{Census, Subscriber, SubscriberQuery, Wait};
+use crate::subject::Subject;
 use crate::subscription::{Overrides, Subscription};
 use crate::token::{Authenticated, TokenCacheStats};
 use crate::usage::hold::HoldId;
@@ -60,6 +61,15 @@ impl Quota {
     #[must_use]
     pub fn acting_as(&self, actor: &str) -> Self {
         Self { admission: Arc::clone(&self.admission), actor: Some(actor.into()) }
+    }
+
+    /// A handle to a subject, for whoever asks about it often. The store is not asked yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] for an id that is empty or longer than 256 bytes.
+    pub fn subject(&self, id: &str) -> Result<Subject, Error> {
+        Subject::of(&self.admission, id)
     }
 
     /// Decides on everything that one request asks for: features and quotas, all or nothing. What the

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::admission::{Admission, Asks, shadowed, stranger};
-use crate::caller::Caller;
+use crate::caller::{Asking, Caller};
 use crate::decision::Decision;
 use crate::error::Error;
 use crate::policy::{Enforcement, Modes};
@@ -35,7 +35,7 @@ impl Admission {
     /// The decision, where everything that it needs is in memory. Nothing is done where it is not.
     pub(crate) fn recall(&self, request: &Request<'_>) -> Recalled {
         let begun = self.observer.begin();
-        let call = self.call(Wait::Block);
+        let call = self.call_in_memory(Wait::Block);
         let mut found = Found::default();
         let Some(decided) = self.recall_at(call, request, &mut found) else {
             return Recalled::AskStore(Box::new(found));
@@ -59,13 +59,14 @@ impl Admission {
         }
         let identity = found.identity.clone();
         let subject = match (&identity, request.who) {
-            (Some(identity), _) => &*identity.subject,
-            (None, Who::Subject(subject)) => subject,
-            (None, _) => return None,
+            (Some(identity), _) => Asking::Named(&identity.subject),
+            (None, Who::Subject(subject)) => Asking::Named(subject),
+            (None, Who::Held(subject)) => subject.asking(self),
+            (None, Who::Token(_) | Who::Anyone) => return None,
         };
         let modes = self.switchboard.modes();
         if modes.everywhere() == Enforcement::Off {
-            let decision = Decision::unasked(Some(subject));
+            let decision = Decision::unasked(Some(subject.id()));
             return Some(Ok(Decision { identity, ..decision }));
         }
         let caller = found.caller.insert(self.known_caller(call, subject)?);
@@ -86,7 +87,7 @@ impl Admission {
         };
         // Before the rate takes anything: it must not take it again on the way to the store.
         let weighed = self.weigh_known(caller, modes, request, &asks.costs)?;
-        Some(match self.gate(caller, request, &asks) {
+        Some(match self.gate(caller, request, &asks, caller.call.monotonic(&*self.clock)) {
             Err(error) => Err(error),
             Ok((_, Some(denied))) => Ok(denied),
             Ok((rates, None)) => Ok(Decision { rates, ..weighed }),

@@ -5,10 +5,11 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use ahash::RandomState;
+use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use lru::LruCache;
 use parking_lot::{Mutex, RwLock};
@@ -17,8 +18,8 @@ use crate::error::Error;
 use crate::flight::Flight;
 use crate::plan::Plans;
 use crate::planted::planted;
-use crate::standing::Standing;
-use crate::store::StoreError;
+use crate::standing::{Standing, Unsubscribed};
+use crate::store::{StoreError, Wait};
 use crate::subscription::Subscription;
 use crate::usage::denial_cache::DenialCache;
 use crate::usage::usage_cache::UsageCache;
@@ -34,6 +35,7 @@ pub(crate) struct Records {
     /// Keyed anew in each process, so that nobody can choose subjects that collide.
     hasher: RandomState,
     epochs: Epochs,
+    pub(crate) unsubscribed: Unsubscribed,
 }
 
 /// Numbers that are never given twice.
@@ -56,6 +58,7 @@ impl Records {
             each_max: records_max.div_ceil(SHARDS).max(1),
             hasher: RandomState::new(),
             epochs: Epochs::default(),
+            unsubscribed: Unsubscribed::default(),
         }
     }
 
@@ -69,15 +72,17 @@ impl Records {
         }
         let record = new();
         shard.put(Arc::clone(&record.subject), Arc::clone(&record));
-        if shard.len() > self.each_max {
-            shard.pop_lru();
+        if shard.len() > self.each_max
+            && let Some((_, dropped)) = shard.pop_lru()
+        {
+            dropped.is_dropped.store(true, Ordering::Release);
         }
         record
     }
 
     /// The record of a subject, if there is one. `second` is the time in whole seconds: within one of them
     /// a record is moved to the front of the list once, because that touches its neighbours too.
-    pub(crate) fn known(&self, subject: &str, second: u64) -> Option<Arc<Record>> {
+    pub(crate) fn known(&self, subject: &str, second: u32) -> Option<Arc<Record>> {
         let mut shard = self.shard(subject)?.lock();
         let record = Arc::clone(shard.peek(subject)?);
         if record.front_at_s.swap(second, Ordering::Relaxed) != second {
@@ -86,28 +91,41 @@ impl Records {
         Some(record)
     }
 
+    /// Moves a record that was used to the front of the list, as if it had been looked up.
+    pub(crate) fn touch(&self, record: &Record, second: u32) {
+        if record.front_at_s.load(Ordering::Relaxed) != second
+            && record.front_at_s.swap(second, Ordering::Relaxed) != second
+            && let Some(shard) = self.shard(&record.subject)
+        {
+            shard.lock().promote(&*record.subject);
+        }
+    }
+
     /// Notes that something has changed that a cached denial of the subject may have been due to.
     pub(crate) fn loosen(&self, subject: &str) {
-        let record = self.shard(subject).and_then(|shard| shard.lock().peek(subject).cloned());
-        if let Some(record) = record {
-            record.epoch.store(self.epochs.next(), Ordering::Release);
+        if let Some(record) = self.peek(subject) {
+            record.loosen(self.epochs.next());
         }
     }
 
     /// Forgets the subscription of a subject, so that the next caller asks the store.
     pub(crate) fn clear(&self, subject: &str) {
-        let record = self.shard(subject).and_then(|shard| shard.lock().peek(subject).cloned());
-        if let Some(record) = record {
+        if let Some(record) = self.peek(subject) {
             record.clear();
-            record.epoch.store(self.epochs.next(), Ordering::Release);
+            record.loosen(self.epochs.next());
         }
     }
 
     /// Drops what is known of a subject.
     pub(crate) fn forget(&self, subject: &str) {
-        if let Some(shard) = self.shard(subject) {
-            shard.lock().pop(subject);
+        let dropped = self.shard(subject).and_then(|shard| shard.lock().pop(subject));
+        if let Some(dropped) = dropped {
+            dropped.is_dropped.store(true, Ordering::Release);
         }
+    }
+
+    fn peek(&self, subject: &str) -> Option<Arc<Record>> {
+        self.shard(subject)?.lock().peek(subject).cloned()
     }
 
     fn shard(&self, subject: &str) -> Option<&Shard> {
@@ -126,22 +144,27 @@ impl fmt::Debug for Records {
     }
 }
 
-/// What is known of one subject.
+/// What is known of one subject. There may be a million of them, so what few need is allocated apart.
 #[derive(Debug)]
 pub(crate) struct Record {
     pub(crate) subject: Arc<str>,
-    pub(crate) loading: Flight<Fetched, StoreError>,
     known: RwLock<Option<Known>>,
+    /// The calls to the store under way for the subscription, while there are any.
+    loading: Mutex<Option<Box<Loading>>>,
     pub(crate) denials: DenialCache,
     pub(crate) usage: UsageCache,
     /// Changes whenever a denial may not hold any more.
     epoch: AtomicU64,
-    /// When it was last moved to the front of the list of records.
-    front_at_s: AtomicU64,
     /// How often this process has charged the subject, so that what it has read of its usage is not shown
-    /// after that.
-    charges: AtomicU64,
+    /// after that. What was read is not shown for long, and the count does not come round meanwhile.
+    charges: AtomicU32,
+    /// When it was last moved to the front of the list of records, in seconds.
+    front_at_s: AtomicU32,
+    /// Whether it is no longer in the list, so that nobody tells it of changes.
+    is_dropped: AtomicBool,
 }
+
+type Loading = Flight<Fetched, StoreError>;
 
 /// A subscription as the store has told it.
 #[derive(Debug, Clone)]
@@ -155,10 +178,10 @@ pub(crate) struct Fetched {
 
 #[derive(Debug)]
 struct Known {
-    fetched: Fetched,
-    /// What the subscription amounts to under these plans.
+    subscription: Option<Box<Subscription>>,
+    stale_from_ns: u64,
+    /// What the subscription amounts to.
     standing: Arc<Standing>,
-    plans: Arc<Plans>,
 }
 
 /// How many subscriptions this process has changed. What was read before the last change is not kept,
@@ -180,14 +203,20 @@ impl Record {
     fn new(subject: Arc<str>, epoch: u64) -> Self {
         Self {
             subject,
-            loading: Flight::new(),
             known: RwLock::new(None),
+            loading: Mutex::default(),
             denials: DenialCache::default(),
             usage: UsageCache::default(),
             epoch: AtomicU64::new(epoch),
-            front_at_s: AtomicU64::new(u64::MAX),
-            charges: AtomicU64::new(0),
+            charges: AtomicU32::new(0),
+            front_at_s: AtomicU32::new(u32::MAX),
+            is_dropped: AtomicBool::new(false),
         }
+    }
+
+    /// Whether changes are no longer told to it.
+    pub(crate) fn is_dropped(&self) -> bool {
+        self.is_dropped.load(Ordering::Acquire)
     }
 
     /// As of which changes a denial holds.
@@ -196,7 +225,7 @@ impl Record {
     }
 
     /// How often the subject was charged.
-    pub(crate) fn charges(&self) -> u64 {
+    pub(crate) fn charges(&self) -> u32 {
         self.charges.load(Ordering::Acquire)
     }
 
@@ -205,34 +234,60 @@ impl Record {
         self.charges.fetch_add(1, Ordering::AcqRel);
     }
 
+    /// Notes that something has changed that a cached denial may have been due to.
+    fn loosen(&self, epoch: u64) {
+        self.epoch.store(epoch, Ordering::Release);
+    }
+
+    /// The subject's standing, if its subscription is known well enough and it is so under plans in force
+    /// now; neither plans nor time may have changed it.
+    pub(crate) fn current(&self, now: Timestamp, monotonic: Duration) -> Option<Arc<Standing>> {
+        let known = self.known.read();
+        let known = known.as_ref().filter(|known| nanoseconds(monotonic) < known.stale_from_ns)?;
+        let holds = known.standing.holds_until.is_none_or(|until| now < until);
+        holds.then(|| Arc::clone(&known.standing))
+    }
+
     /// The subject's standing under `plans`, if its subscription is known well enough.
     pub(crate) fn standing(
         &self,
         plans: &Arc<Plans>,
+        unsubscribed: &Unsubscribed,
         now: Timestamp,
         monotonic: Duration,
     ) -> Result<Option<Arc<Standing>>, Error> {
-        {
-            let known = self.known.read();
-            let Some(known) = known.as_ref().filter(|known| monotonic < known.fetched.stale_from) else {
-                return Ok(None);
-            };
-            if Arc::ptr_eq(&known.plans, plans) && known.standing.holds_until.is_none_or(|until| now < until) {
-                return Ok(Some(Arc::clone(&known.standing)));
-            }
+        let current = self.current(now, monotonic);
+        if let Some(standing) = current.filter(|standing| Arc::ptr_eq(&standing.plans, plans)) {
+            return Ok(Some(standing));
         }
         let mut known = self.known.write();
-        let Some(known) = known.as_mut() else { return Ok(None) };
-        known.standing = Arc::new(Standing::of(known.fetched.subscription.as_deref(), plans, now)?);
-        known.plans = Arc::clone(plans);
+        let Some(known) = known.as_mut().filter(|known| nanoseconds(monotonic) < known.stale_from_ns) else {
+            return Ok(None);
+        };
+        known.standing = unsubscribed.standing(known.subscription.as_deref(), plans, now)?;
         Ok(Some(Arc::clone(&known.standing)))
     }
 
     /// What was known last amounts to, however old it is: for when the store cannot be asked.
     pub(crate) fn last_known(&self, plans: &Arc<Plans>, now: Timestamp) -> Option<Result<Arc<Standing>, Error>> {
         let known = self.known.read();
-        let subscription = known.as_ref()?.fetched.subscription.as_deref();
+        let subscription = known.as_ref()?.subscription.as_deref();
         Some(Standing::of(subscription, plans, now).map(Arc::new))
+    }
+
+    /// The subscription as the store tells it now, by one call for however many callers ask.
+    pub(crate) async fn load(
+        &self,
+        wait: Wait,
+        start: impl FnOnce() -> BoxFuture<'static, Result<Fetched, StoreError>>,
+    ) -> Result<Fetched, StoreError> {
+        let joined = self.loading.lock().get_or_insert_with(|| Box::new(Loading::new())).join(wait, start);
+        let fetched = joined.await;
+        let mut loading = self.loading.lock();
+        if loading.as_ref().is_some_and(|loading| loading.is_over()) {
+            *loading = None;
+        }
+        fetched
     }
 
     /// What the store has told amounts to; it is kept unless a subscription was changed meanwhile, or
@@ -242,22 +297,30 @@ impl Record {
         fetched: Fetched,
         changes: &Changes,
         plans: &Arc<Plans>,
+        unsubscribed: &Unsubscribed,
         now: Timestamp,
     ) -> Result<Arc<Standing>, Error> {
-        let standing = Arc::new(Standing::of(fetched.subscription.as_deref(), plans, now)?);
+        let standing = unsubscribed.standing(fetched.subscription.as_deref(), plans, now)?;
+        let stale_from_ns = nanoseconds(fetched.stale_from);
         let mut known = self.known.write();
-        let newest = known.as_ref().is_none_or(|known| known.fetched.stale_from <= fetched.stale_from);
+        let newest = known.as_ref().is_none_or(|known| known.stale_from_ns <= stale_from_ns);
         let late = fetched.changes != changes.count() && !planted!("late_read_of_a_subscription_is_kept");
         if newest && !late {
-            *known = Some(Known { fetched, standing: Arc::clone(&standing), plans: Arc::clone(plans) });
+            let (subscription, standing) = (fetched.subscription, Arc::clone(&standing));
+            *known = Some(Known { subscription, stale_from_ns, standing });
         }
         Ok(standing)
     }
 
     fn clear(&self) {
-        self.loading.abandon();
+        *self.loading.lock() = None;
         *self.known.write() = None;
     }
+}
+
+/// Monotonic time in 64 bits, which last for five hundred years.
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::plan::FeatureValue;
 use crate::rate::RateKey;
+use crate::subject::Subject;
 
 /// What a backend asks before it serves a request: all of it must be granted, or nothing is charged.
 ///
@@ -41,6 +42,8 @@ pub struct Request<'r> {
 #[derive(Clone, Copy)]
 pub(crate) enum Who<'r> {
     Subject(&'r str),
+    /// The same, with what is known of it at hand.
+    Held(&'r Subject),
     /// Whomever this token speaks for.
     Token(&'r str),
     /// Nobody who is known yet.
@@ -51,6 +54,7 @@ impl fmt::Debug for Who<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Subject(subject) => f.debug_tuple("Subject").field(subject).finish(),
+            Self::Held(subject) => subject.fmt(f),
             Self::Token(_) => f.write_str("Token(redacted)"),
             Self::Anyone => f.write_str("Anyone"),
         }
@@ -78,12 +82,12 @@ pub(crate) enum Purpose {
 impl<'r> Request<'r> {
     /// A request by a subject that is known.
     pub const fn by(subject: &'r str) -> Self {
-        Self::of(Who::Subject(subject))
+        Self::asked_by(Who::Subject(subject))
     }
 
     /// A request by whomever a token speaks for: see [`Builder::verifier`](crate::Builder::verifier).
     pub const fn with_token(token: &'r str) -> Self {
-        Self::of(Who::Token(token))
+        Self::asked_by(Who::Token(token))
     }
 
     /// A request by nobody who is known yet, such as a login. It needs a [rate for a key](Self::rate_for), such
@@ -104,10 +108,10 @@ impl<'r> Request<'r> {
     /// # }
     /// ```
     pub const fn by_anyone() -> Self {
-        Self::of(Who::Anyone)
+        Self::asked_by(Who::Anyone)
     }
 
-    pub(crate) const fn of(who: Who<'r>) -> Self {
+    pub(crate) const fn asked_by(who: Who<'r>) -> Self {
         Self { who, pace: None, features: Vec::new(), costs: &[], idempotency_key: None, purpose: Purpose::Charge }
     }
 
@@ -168,6 +172,6 @@ impl<'r> Request<'r> {
 
     /// Whether costs are all it could ask for: then it must have some.
     pub(crate) fn asks_only_for_costs(&self) -> bool {
-        self.features.is_empty() && self.pace.is_none() && matches!(self.who, Who::Subject(_))
+        self.features.is_empty() && self.pace.is_none() && matches!(self.who, Who::Subject(_) | Who::Held(_))
     }
 }

@@ -293,7 +293,7 @@ impl Admission {
             }
             caller => caller?,
         };
-        let costs = some_costs_of(&caller.plans, costs)?;
+        let costs = some_costs_of(&caller.standing.plans, costs)?;
         let id = HoldId::random()?;
         let kept_until = later(ttl.saturating_add(self.idempotency_ttl));
         let verb = format!("reserve for {} ms", ttl.as_millis());

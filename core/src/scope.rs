@@ -34,16 +34,16 @@ impl Admission {
         caller: &Caller,
         pace: Pace<'_>,
         purpose: Purpose,
+        now: Duration,
     ) -> Result<(Vec<ScopeState>, Option<Denial>), Error> {
-        let scope = caller.plans.scope(pace.scope)?;
+        let scope = caller.standing.plans.scope(pace.scope)?;
         check_cost(pace.cost)?;
         let plan = &caller.standing.plan;
         let key = pace.key.unwrap_or_else(|| RateKey::from(&*caller.owners.subject));
-        let Some(rate) = caller.plans.rate(plan, scope) else {
+        let Some(rate) = caller.standing.plans.rate(plan, scope) else {
             let scope = Some(Arc::clone(scope));
             return Ok((Vec::new(), Some(Denial { scope, limit: Some(0), ..Denial::because(Reason::NeverFits) })));
         };
-        let now = self.clock.monotonic();
         let decision = match purpose {
             Purpose::Charge => self.rates.decide(scope, key, rate, plan.rate_multiplier, pace.cost, now),
             Purpose::Look => self.rates.peek(scope, key, rate, plan.rate_multiplier, pace.cost, now),
@@ -51,7 +51,7 @@ impl Admission {
         let states = states_of(scope, &decision);
         let denial = (!decision.allowed).then(|| {
             let faster = |plan: &&Arc<Plan>| {
-                let rate = caller.plans.rate(plan, scope);
+                let rate = caller.standing.plans.rate(plan, scope);
                 rate.is_some_and(|rate| would_pass(rate, plan.rate_multiplier, pace.cost, decision.windows()))
             };
             let upgrade_to = caller.upgrades().find(faster).map(|plan| Arc::clone(&plan.id));

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use parking_lot::Mutex;
 
 use crate::decision::Reason;
 use crate::error::Error;
@@ -13,8 +14,10 @@ use crate::plan::{Plan, Plans, WhenLapsed};
 use crate::subscription::{Overrides, Status, Subscription, after_days, zone_named};
 
 /// What a subscription amounts to at a moment: the plan in force, or why there is none.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Standing {
+    /// The plans under which it is so.
+    pub(crate) plans: Arc<Plans>,
     /// The plan in force, with the subject's overrides; of a lapsed subject, the plan it had.
     pub(crate) plan: Arc<Plan>,
     /// Why nothing is granted, and since when.
@@ -40,7 +43,7 @@ pub(crate) struct Standing {
 }
 
 /// A subject's place in an account.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Membership {
     pub(crate) account: Arc<str>,
     /// What the member has of its own.
@@ -61,7 +64,7 @@ impl Membership {
 
 impl Standing {
     /// The standing at `now` of a subject with this subscription.
-    pub(crate) fn of(subscription: Option<&Subscription>, plans: &Plans, now: Timestamp) -> Result<Self, Error> {
+    pub(crate) fn of(subscription: Option<&Subscription>, plans: &Arc<Plans>, now: Timestamp) -> Result<Self, Error> {
         match subscription {
             Some(subscription) => match &subscription.account {
                 // Its own plan does not matter, even one that is gone.
@@ -76,7 +79,7 @@ impl Standing {
         }
     }
 
-    fn subscribed(subscription: &Subscription, plans: &Plans, now: Timestamp) -> Result<Self, Error> {
+    fn subscribed(subscription: &Subscription, plans: &Arc<Plans>, now: Timestamp) -> Result<Self, Error> {
         // A plan that was removed still lapses, and then falls to the default plan.
         let plan = plans.get(&subscription.plan);
         let grace_days = plan.as_ref().map_or(plans.grace_days, |plan| plans.grace_days(plan));
@@ -102,6 +105,7 @@ impl Standing {
         // A plan that is gone grants nothing to whom it has ended for; to others it is an error.
         let plan = if ended.is_some() { plan.unwrap_or_else(|_| plans.default_plan()) } else { plan? };
         Ok(Self {
+            plans: Arc::clone(plans),
             plan: overridden(plan, &subscription.overrides, Owner::Payer),
             refused: ended.map(|end| (reason, end)),
             status: Some(subscription.status),
@@ -117,10 +121,11 @@ impl Standing {
     }
 
     /// A subject without a subscription. Where the default plan is a trial, it has yet to start.
-    fn on_default_plan(plans: &Plans, now: Timestamp) -> Self {
+    fn on_default_plan(plans: &Arc<Plans>, now: Timestamp) -> Self {
         let plan = plans.default_plan();
         let trial = plan.trial_days > 0;
         Self {
+            plans: Arc::clone(plans),
             plan: Arc::clone(plan),
             refused: None,
             status: None,
@@ -134,6 +139,33 @@ impl Standing {
             // The end of a trial that has not started moves with the time.
             holds_until: trial.then_some(now),
         }
+    }
+}
+
+/// The standing of everybody without a subscription: the same for all, and kept once.
+#[derive(Debug, Default)]
+pub(crate) struct Unsubscribed(Mutex<Option<Arc<Standing>>>);
+
+impl Unsubscribed {
+    /// The standing of a subject with this subscription, shared where it has none.
+    pub(crate) fn standing(
+        &self,
+        subscription: Option<&Subscription>,
+        plans: &Arc<Plans>,
+        now: Timestamp,
+    ) -> Result<Arc<Standing>, Error> {
+        let own = || Standing::of(subscription, plans, now).map(Arc::new);
+        // One that changes with the time is nobody else's.
+        if subscription.is_some() || plans.default_plan().trial_days > 0 {
+            return own();
+        }
+        let mut shared = self.0.lock();
+        if let Some(standing) = shared.as_ref().filter(|standing| Arc::ptr_eq(&standing.plans, plans)) {
+            return Ok(Arc::clone(standing));
+        }
+        let standing = own()?;
+        *shared = Some(Arc::clone(&standing));
+        Ok(standing)
     }
 }
 

@@ -121,10 +121,17 @@ impl Catalog {
 
     /// The plans in force, if they need no refresh.
     pub(crate) fn known(&self, monotonic: Duration) -> Option<Arc<Plans>> {
+        self.fresh(&self.loaded.read(), monotonic).map(|loaded| Arc::clone(&loaded.plans))
+    }
+
+    fn fresh<'l>(&self, loaded: &'l Option<Loaded>, monotonic: Duration) -> Option<&'l Loaded> {
         let since = self.cleared.load(Ordering::Acquire).max(self.expired.load(Ordering::Acquire));
-        let loaded = self.loaded.read();
-        let fresh = loaded.as_ref().filter(|loaded| loaded.started > since && monotonic < loaded.stale_from);
-        fresh.map(|loaded| Arc::clone(&loaded.plans))
+        loaded.as_ref().filter(|loaded| loaded.started > since && monotonic < loaded.stale_from)
+    }
+
+    /// Whether these are the plans in force, and need no refresh.
+    pub(crate) fn is_known(&self, plans: &Arc<Plans>, monotonic: Duration) -> bool {
+        self.fresh(&self.loaded.read(), monotonic).is_some_and(|loaded| Arc::ptr_eq(&loaded.plans, plans))
     }
 
     /// Plans that may know a plan which those in force do not: loaded anew, unless they were just now.

@@ -50,34 +50,28 @@ pub struct Call {
     pub now: Timestamp,
     /// Whether the calling thread may be made to wait.
     pub wait: Wait,
-    /// When the request was made that this is a step of, if it is one of a request.
-    pub(crate) asked: Option<Asked>,
-}
-
-/// When a request was made.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Asked {
-    /// By the computer's own clock, by which all steps of the request share one timeout.
-    pub(crate) at: Instant,
-    /// By the engine's clock, so that it is read once for a request.
-    pub(crate) monotonic: Duration,
+    /// When the request was made that this is a step of, by the engine's monotonic clock: so that it is read
+    /// once for a request.
+    pub(crate) monotonic: Option<Duration>,
+    /// The same by the computer's own clock, by which all steps of the request share one timeout.
+    pub(crate) asked: Option<Instant>,
 }
 
 impl Call {
     /// A call made at `now`.
     #[must_use]
     pub const fn new(now: Timestamp, wait: Wait) -> Self {
-        Self { now, wait, asked: None }
+        Self { now, wait, monotonic: None, asked: None }
     }
 
     /// The steps of a request that is made now.
-    pub(crate) fn asked_now(self, clock: &dyn Clock) -> Self {
-        Self { asked: Some(Asked { at: Instant::now(), monotonic: clock.monotonic() }), ..self }
+    pub(crate) fn asked_now(self) -> Self {
+        Self { asked: Some(Instant::now()), ..self }
     }
 
     /// When the request was made, by the engine's monotonic time.
     pub(crate) fn monotonic(&self, clock: &dyn Clock) -> Duration {
-        self.asked.map_or_else(|| clock.monotonic(), |asked| asked.monotonic)
+        self.monotonic.unwrap_or_else(|| clock.monotonic())
     }
 }
 

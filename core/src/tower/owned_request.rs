@@ -143,7 +143,7 @@ impl OwnedRequest {
     }
 
     fn borrowed<'r>(&'r self, costs: &'r [(&'r str, u64)], idempotency_key: Option<&'r str>) -> Request<'r> {
-        let mut request = Request::of(match &self.who {
+        let mut request = Request::asked_by(match &self.who {
             OwnedWho::Subject(subject) => Who::Subject(subject),
             OwnedWho::Token(token) => Who::Token(token),
             OwnedWho::Anyone => Who::Anyone,

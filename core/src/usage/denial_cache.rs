@@ -42,7 +42,7 @@ impl PartialEq for Basis {
 
 /// The denials of one subject.
 #[derive(Debug, Default)]
-pub(crate) struct DenialCache(Mutex<Vec<Cached>>);
+pub(crate) struct DenialCache(Mutex<Option<Box<Vec<Cached>>>>);
 
 #[derive(Debug)]
 struct Cached {
@@ -57,13 +57,13 @@ struct Cached {
 impl DenialCache {
     pub(crate) fn get(&self, basis: &Basis, now: Timestamp, monotonic: Duration) -> Option<Decision> {
         let cached = self.0.lock();
-        let found = cached.iter().find(|cached| cached.basis == *basis)?;
+        let found = cached.as_ref()?.iter().find(|cached| cached.basis == *basis)?;
         (now < found.until && monotonic < found.stale_from).then(|| found.decision.clone())
     }
 
     /// Whether there are any at all.
     pub(crate) fn has_some(&self) -> bool {
-        !self.0.lock().is_empty()
+        self.0.lock().is_some()
     }
 
     pub(crate) fn put(&self, basis: Basis, decision: &Decision, monotonic: Duration) {
@@ -76,6 +76,7 @@ impl DenialCache {
             decision: Decision { trace: Trace::default(), ..decision.clone() },
         };
         let mut cached = self.0.lock();
+        let cached = cached.get_or_insert_default();
         // What was decided under an earlier epoch is never asked for again.
         cached.retain(|cached| cached.basis.epochs == entry.basis.epochs && cached.basis.costs != entry.basis.costs);
         if cached.len() == DENIALS_MAX {

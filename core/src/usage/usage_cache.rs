@@ -20,7 +20,7 @@ const TTL: Duration = Duration::from_secs(1);
 pub(crate) struct Reading {
     pub(crate) standing: Arc<Standing>,
     pub(crate) epochs: [u64; 2],
-    pub(crate) charges: [u64; 2],
+    pub(crate) charges: [u32; 2],
 }
 
 impl PartialEq for Reading {

@@ -52,15 +52,14 @@ impl Timeout {
         if !self.has_waited.load(Ordering::Relaxed) {
             return None;
         }
-        let ends_at = call.asked?.at.checked_add(self.after)?;
+        let ends_at = call.asked?.checked_add(self.after)?;
         // Nothing was done, whatever the step.
         (Instant::now() >= ends_at).then_some(StoreError::TimedOut { after: self.after, retry: Retry::Safe })
     }
 
     /// The step, within its time.
     pub(super) fn bound<'a, T>(&'a self, call: Call, step: Step, inner: StoreFuture<'a, T>) -> Bounded<'a, T> {
-        let since = call.asked.map(|asked| asked.at);
-        Bounded { inner: Some(inner), timeout: self, step, since, alarm: None }
+        Bounded { inner: Some(inner), timeout: self, step, since: call.asked, alarm: None }
     }
 }
 
