@@ -20,7 +20,7 @@ use crate::store::{
 };
 use crate::subscription::{Overrides, Status, Subscription};
 use crate::token::TokenDigest;
-use crate::usage::demand::{Cost, Touched, some_costs_of, states_of};
+use crate::usage::demand::{Cost, Touched, Touches, some_costs_of, states_of};
 use crate::usage::hold::Fingerprint;
 use crate::usage::period::Period;
 
@@ -377,12 +377,12 @@ impl Admission {
 }
 
 /// The counters of levels, whatever the plan in force has of them.
-fn levels(caller: &Caller, costs: &[Cost]) -> Vec<Touched> {
+fn levels(caller: &Caller, costs: &[Cost]) -> Touches {
     let unlimited = crate::plan::QuotaLimit::Metered { period: Period::Total };
-    let mut levels = Vec::with_capacity(costs.len());
+    let mut levels = Touches::new();
     for cost in costs {
         let plan: &Plan = &caller.standing.plan;
-        let known: Vec<Touched> =
+        let known: Touches =
             Touched::by(std::slice::from_ref(cost), plan, &caller.owners, |period| caller.window(period));
         let of_level = known.into_iter().filter(|quota| quota.limit.period() == Some(Period::Total));
         let before = levels.len();

@@ -27,7 +27,7 @@ use crate::request::{Purpose, Request, Who};
 use crate::scope::ScopeState;
 use crate::store::{Call, Once, Store, Wait};
 use crate::token::{Authenticated, Tokens};
-use crate::usage::demand::{Cost, costs_of, some_costs_of};
+use crate::usage::demand::{Cost, Costs, costs_of, some_costs_of};
 use crate::usage::hold::Fingerprint;
 
 #[derive(Debug)]
@@ -230,7 +230,7 @@ type Gated = (Vec<ScopeState>, Option<Decision>);
 /// What a request asks for, in names that the plans know. Everything is checked before anything is decided,
 /// so that a mistake never charges.
 pub(crate) struct Asks<'r> {
-    pub(crate) costs: Vec<Cost>,
+    pub(crate) costs: Costs,
     features: Vec<Required<'r>>,
 }
 

@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 use jiff::Timestamp;
 
 use crate::admission::Admission;
-use crate::decision::{Decision, Denial, QuotaState, Trace};
+use crate::decision::{Decision, Denial, Earlier, QuotaState, Trace};
 use crate::error::{Error, Kind};
 use crate::plan::{Plan, Plans, upgrade};
 use crate::planted::planted;
@@ -17,7 +17,7 @@ use crate::standing::Standing;
 use crate::store::{Call, Charged, CounterKey};
 use crate::subject::Subject;
 use crate::subscription::{SUBJECT_BYTES_MAX, Subscription};
-use crate::usage::demand::{Cost, Owners, Touched};
+use crate::usage::demand::{Cost, Costs, Owners, Touched, Touches};
 use crate::usage::denial_cache::Basis;
 use crate::usage::period::{Period, Window};
 use crate::usage::usage_cache::Reading;
@@ -226,7 +226,7 @@ impl Caller {
     }
 
     /// Every quota that the costs touch, with its window of now.
-    pub(crate) fn touched(&self, costs: &[Cost]) -> Vec<Touched> {
+    pub(crate) fn touched(&self, costs: &[Cost]) -> Touches {
         Touched::by(costs, &self.standing.plan, &self.owners, |period| self.window(period))
     }
 
@@ -243,7 +243,8 @@ impl Caller {
 
     /// The answer to a request that was granted before, at this time.
     pub(crate) fn repeat(&self, at: Timestamp, costs: &[Cost], charged: &Charged) -> Decision {
-        let trace = Trace { asked_store: true, granted_at: Some(at), hold: charged.hold, ..Trace::default() };
+        let earlier = Some(Box::new(Earlier { at, hold: charged.hold }));
+        let trace = Trace { asked_store: true, earlier, ..Trace::default() };
         Decision { repeated: true, trace, ..self.allow(self.states_at(at, costs, charged)) }
     }
 
@@ -270,7 +271,7 @@ impl Caller {
     /// Which decision would be made on these costs.
     pub(crate) fn basis(&self, modes: &Arc<Modes>, costs: &[Cost]) -> Basis {
         Basis {
-            costs: costs.to_vec(),
+            costs: Costs::from(costs),
             plan: Arc::clone(&self.standing.plan),
             modes: Arc::clone(modes),
             epochs: self.epochs(),

@@ -14,7 +14,7 @@ use crate::plan::{Plan, UNITS_MAX, upgrade};
 use crate::planted::planted;
 use crate::policy::{Enforcement, Modes};
 use crate::store::{Balance, Call, Charge, Charged, CounterKey, Crossing, Hold, Once, Outcome, StoreError, charge_all};
-use crate::usage::demand::{self, Cost, Touched, states_of};
+use crate::usage::demand::{self, Cost, Costs, Touched, states_of};
 use crate::usage::hold::HoldId;
 use crate::usage::period::Period;
 
@@ -65,7 +65,7 @@ impl Admission {
         mut caller: Caller,
         modes: &Arc<Modes>,
         step: Step<'_>,
-        mut costs: Vec<Cost>,
+        mut costs: Costs,
     ) -> Result<Decision, Error> {
         costs.retain(|cost| modes.of(&cost.metric) != Enforcement::Off);
         if step != Step::Look && caller.standing.trial_to_start && !costs.is_empty() {
@@ -101,7 +101,7 @@ impl Admission {
         if let Some(denied) = basis.as_ref().and_then(|basis| self.known_denial(caller, basis)) {
             return Ok(denied);
         }
-        let mut asked: Vec<Cost> = costs.to_vec();
+        let mut asked = Costs::from(costs);
         let mut would_deny = None;
         loop {
             let touched = caller.touched(&asked);
@@ -115,7 +115,7 @@ impl Admission {
             let states = states_of(&touched, &charged.balances);
             if charged.granted() {
                 let asked_store = !charged.balances.is_empty();
-                let crossed = crossed_of(&touched, charged.crossed);
+                let crossed = crossed_of(&touched, &charged.crossed);
                 let trace = Trace { crossed, asked_store, ..Trace::default() };
                 return Ok(Decision { would_deny, trace, ..caller.allow(states) });
             }
@@ -208,7 +208,7 @@ impl Admission {
     ) -> Result<Decision, Error> {
         let denial = Denial::unanswered(error);
         let enforced = costs.iter().filter(|cost| modes.of(&cost.metric) != Enforcement::Shadow);
-        let costs: Vec<Cost> = enforced.cloned().collect();
+        let costs: Costs = enforced.cloned().collect();
         if costs.is_empty() {
             return Ok(Decision { would_deny: Some(Box::new(denial)), ..caller.allow(Vec::new()) });
         }
@@ -257,16 +257,17 @@ impl Admission {
 }
 
 /// The thresholds that charges have reached, by the place of their quotas, of which not all are charged.
-fn crossed_of(touched: &[Touched], mut crossed: Vec<Crossing>) -> Vec<Crossing> {
-    let counted = touched.iter().enumerate().filter(|(_, quota)| quota.limit.period().is_some());
-    let places: Vec<usize> = match crossed.is_empty() {
-        true => Vec::new(),
-        false => counted.map(|(place, _)| place).collect(),
-    };
-    for crossing in &mut crossed {
-        crossing.index = places.get(crossing.index).copied().unwrap_or(usize::MAX);
+fn crossed_of(touched: &[Touched], crossed: &[Crossing]) -> Option<Box<[Crossing]>> {
+    if crossed.is_empty() {
+        return None;
     }
-    crossed
+    let counted = touched.iter().enumerate().filter(|(_, quota)| quota.limit.period().is_some());
+    let places: Vec<usize> = counted.map(|(place, _)| place).collect();
+    let placed = |crossing: &Crossing| {
+        let index = places.get(crossing.index).copied().unwrap_or(usize::MAX);
+        Crossing { index, ..*crossing }
+    };
+    Some(crossed.iter().map(placed).collect())
 }
 
 fn conflict(once: Option<&Once>) -> Error {

@@ -73,8 +73,9 @@ impl Default for SystemClock {
 #[cfg(target_os = "linux")]
 impl Clock for SystemClock {
     fn wall(&self) -> Timestamp {
-        let since_1970 = coarse(rustix::time::ClockId::RealtimeCoarse);
-        Timestamp::UNIX_EPOCH.checked_add(since_1970).unwrap_or(Timestamp::MAX)
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+        let nanoseconds = i32::try_from(time.tv_nsec).unwrap_or(0);
+        Timestamp::new(time.tv_sec, nanoseconds).unwrap_or(Timestamp::MAX)
     }
 
     fn monotonic(&self) -> Duration {

@@ -80,13 +80,20 @@ pub struct Decision {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Trace {
     /// The thresholds that it has reached, by their place in `quotas`.
-    pub(crate) crossed: Vec<Crossing>,
+    pub(crate) crossed: Option<Box<[Crossing]>>,
     /// Whether the store was asked for counters.
     #[cfg_attr(not(feature = "metrics"), expect(dead_code, reason = "only metrics tell"))]
     pub(crate) asked_store: bool,
-    /// When it was granted first, if this is that answer again.
-    pub(crate) granted_at: Option<Timestamp>,
-    /// The hold that it was then, if it was one.
+    /// The request that this is the answer to again, if it is.
+    pub(crate) earlier: Option<Box<Earlier>>,
+}
+
+/// A request that was granted before under the same key.
+#[derive(Debug, Clone)]
+pub(crate) struct Earlier {
+    /// When it was granted.
+    pub(crate) at: Timestamp,
+    /// The hold that it was, if it was one.
     pub(crate) hold: Option<HoldId>,
 }
 
@@ -111,7 +118,7 @@ impl Decision {
             would_deny: None,
             degraded: false,
             repeated: false,
-            trace: Trace { crossed: Vec::new(), asked_store: false, granted_at: None, hold: None },
+            trace: Trace { crossed: None, asked_store: false, earlier: None },
         }
     }
 

@@ -7,7 +7,7 @@ use crate::decision::Usage;
 use crate::error::Error;
 use crate::plan::FeatureValue;
 use crate::store::Wait;
-use crate::usage::demand::{Cost, keys_of, states_of};
+use crate::usage::demand::{Cost, Costs, keys_of, states_of};
 
 impl Admission {
     /// Everything that a subject's account page shows.
@@ -24,8 +24,7 @@ impl Admission {
         if caller.owners.account.is_some() {
             metrics.extend(plan.member_quotas.keys().filter(|metric| !plan.quotas.contains_key(*metric)));
         }
-        let every: Vec<Cost> =
-            metrics.into_iter().map(|metric| Cost { metric: Arc::clone(metric), amount: 1 }).collect();
+        let every: Costs = metrics.into_iter().map(|metric| Cost { metric: Arc::clone(metric), amount: 1 }).collect();
         let touched = caller.touched(&every);
         let balances = self.store.balances(caller.call, &keys_of(&touched)).await?;
         let usage = Usage {

@@ -101,7 +101,7 @@ impl Observer {
             let duration_us = took.and_then(|took| u64::try_from(took.as_micros()).ok());
             self.tell(Event { duration_us, ..event_of(name, decision, at) });
         }
-        for crossed in &decision.trace.crossed {
+        for crossed in decision.trace.crossed.iter().flatten() {
             let state = decision.quotas.get(crossed.index);
             self.tell(Event {
                 subject: decision.subject.clone(),

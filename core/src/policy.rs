@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Deref;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -83,6 +84,11 @@ pub(crate) struct Switchboard(RwLock<Arc<Modes>>);
 impl Switchboard {
     pub(crate) fn starting(everywhere: Enforcement) -> Self {
         Self(RwLock::new(Arc::new(Modes { everywhere, metrics: BTreeMap::new() })))
+    }
+
+    /// The modes, for as long as they are looked at, during which nobody can switch.
+    pub(crate) fn read(&self) -> impl Deref<Target = Arc<Modes>> {
+        self.0.read()
     }
 
     pub(crate) fn modes(&self) -> Arc<Modes> {

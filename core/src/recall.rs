@@ -3,6 +3,7 @@
 //! Features, rates, quotas without a limit, and denials that still hold. Whatever was found out on the way
 //! is handed on to the flow that asks the store.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::admission::{Admission, Asks, shadowed, stranger};
@@ -64,7 +65,7 @@ impl Admission {
             (None, Who::Held(subject)) => subject.asking(self),
             (None, Who::Token(_) | Who::Anyone) => return None,
         };
-        let modes = self.switchboard.modes();
+        let modes = self.switchboard.read();
         if modes.everywhere() == Enforcement::Off {
             let decision = Decision::unasked(Some(subject.id()));
             return Some(Ok(Decision { identity, ..decision }));
@@ -109,14 +110,17 @@ impl Admission {
         if starts_trial || caller.standing.refused.is_some() || !self.debts.are_none() {
             return None;
         }
-        let counted: Vec<Cost> =
-            costs.iter().filter(|cost| modes.of(&cost.metric) != Enforcement::Off).cloned().collect();
-        if !caller.counts(&counted) {
-            return Some(caller.allow(states_of(&caller.touched(&counted), &[])));
+        let is_off = |cost: &Cost| modes.of(&cost.metric) == Enforcement::Off;
+        let decided: Cow<'_, [Cost]> = match costs.iter().any(is_off) {
+            true => costs.iter().filter(|cost| !is_off(cost)).cloned().collect(),
+            false => Cow::Borrowed(costs),
+        };
+        if !caller.counts(&decided) {
+            return Some(caller.allow(states_of(&caller.touched(&decided), &[])));
         }
         // A request under a key may have been granted before.
         let anonymous = request.idempotency_key.is_none() && caller.record.denials.has_some();
-        anonymous.then(|| self.known_denial(caller, &caller.basis(modes, &counted)))?
+        anonymous.then(|| self.known_denial(caller, &caller.basis(modes, &decided)))?
     }
 
     pub(crate) fn known_denial(&self, caller: &Caller, basis: &Basis) -> Option<Decision> {

@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::event::{Event, EventName};
 use crate::policy::Enforcement;
 use crate::store::{Call, Part, Settle, Settled, Wait};
-use crate::usage::demand::{Cost, costs_of, some_costs_of};
+use crate::usage::demand::{Cost, Costs, costs_of, some_costs_of};
 use crate::usage::hold::HoldId;
 
 /// The longest that units may be set aside.
@@ -55,7 +55,7 @@ pub(crate) struct Held {
     /// None where nothing is held: enforcement is off, the units are owed, or they are not counted.
     id: Option<HoldId>,
     decision: Decision,
-    costs: Vec<Cost>,
+    costs: Costs,
     expires_at: Timestamp,
 }
 
@@ -313,10 +313,11 @@ impl Admission {
         let counted = decision.quotas.iter().any(|state| state.period.is_some());
         let held_now = Some(id).filter(|_| counted && !decision.degraded);
         // What was granted without the store is charged by now, and no hold.
-        let id = if decision.repeated { decision.trace.hold } else { held_now };
+        let earlier = decision.trace.earlier.as_deref().cloned();
+        let id = if decision.repeated { earlier.as_ref().and_then(|earlier| earlier.hold) } else { held_now };
         // A reservation that was made before expires as it was to then.
-        let granted_at = decision.trace.granted_at.and_then(|at| at.checked_add(ttl).ok());
-        Ok(Ok(held(id, decision, costs, granted_at.unwrap_or(expires_at))))
+        let earlier_expires_at = earlier.and_then(|earlier| earlier.at.checked_add(ttl).ok());
+        Ok(Ok(held(id, decision, costs, earlier_expires_at.unwrap_or(expires_at))))
     }
 
     /// Settles a reservation by its name.
@@ -332,7 +333,7 @@ impl Admission {
         self.settle(call, id, used).await
     }
 
-    async fn settle(&self, call: Call, id: HoldId, used: Vec<Cost>) -> Result<Settlement, Error> {
+    async fn settle(&self, call: Call, id: HoldId, used: Costs) -> Result<Settlement, Error> {
         let used = used.into_iter().map(|cost| (cost.metric, cost.amount)).collect();
         let (receipt, repeated) = match self.store.settle(call, &Settle { id, used }).await? {
             Settled::Now(receipt) => (receipt, false),
@@ -389,6 +390,6 @@ const fn is_mistake(error: &Error) -> bool {
 }
 
 /// Costs as they were given, for a reservation that nothing is held for.
-fn named(costs: &[(&str, u64)]) -> Vec<Cost> {
+fn named(costs: &[(&str, u64)]) -> Costs {
     costs.iter().map(|(metric, amount)| Cost { metric: Arc::from(*metric), amount: *amount }).collect()
 }

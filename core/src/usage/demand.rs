@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::decision::{Denial, QuotaState, Reason};
 use crate::error::Error;
 use crate::plan::{Plan, Plans, QuotaLimit, UNITS_MAX};
@@ -21,9 +23,12 @@ pub(crate) struct Cost {
     pub(crate) amount: u64,
 }
 
+/// What one request asks for. Most ask for one metric or two, which then need no memory of their own.
+pub(crate) type Costs = SmallVec<[Cost; 2]>;
+
 /// Checks what a caller has passed as costs: known metrics, each once, each with an amount from `least`.
-pub(crate) fn costs_of(plans: &Plans, costs: &[(&str, u64)], least: u64) -> Result<Vec<Cost>, Error> {
-    let mut checked: Vec<Cost> = Vec::with_capacity(costs.len());
+pub(crate) fn costs_of(plans: &Plans, costs: &[(&str, u64)], least: u64) -> Result<Costs, Error> {
+    let mut checked = Costs::with_capacity(costs.len());
     for &(metric, amount) in costs {
         let metric = Arc::clone(plans.metric(metric)?);
         if !(least..=UNITS_MAX).contains(&amount) {
@@ -40,7 +45,7 @@ pub(crate) fn costs_of(plans: &Plans, costs: &[(&str, u64)], least: u64) -> Resu
 }
 
 /// Refuses a request that asks for nothing.
-pub(crate) fn some_costs_of(plans: &Plans, costs: &[(&str, u64)]) -> Result<Vec<Cost>, Error> {
+pub(crate) fn some_costs_of(plans: &Plans, costs: &[(&str, u64)]) -> Result<Costs, Error> {
     if costs.is_empty() {
         return Err(Error::argument("costs", "none", "at least one metric and its units"));
     }
@@ -78,6 +83,9 @@ impl Owners {
     }
 }
 
+/// The quotas that one request touches: often two, of a day and a month.
+pub(crate) type Touches = SmallVec<[Touched; 2]>;
+
 /// One quota that a cost touches.
 #[derive(Debug, Clone)]
 pub(crate) struct Touched {
@@ -97,8 +105,8 @@ impl Touched {
         plan: &Plan,
         owners: &Owners,
         mut window: impl FnMut(Period) -> Window,
-    ) -> Vec<Self> {
-        let mut touched = Vec::with_capacity(costs.len());
+    ) -> Touches {
+        let mut touched = Touches::new();
         for Cost { metric, amount } in costs {
             for (owner, limit) in owners.limits(plan, metric) {
                 touched.push(Self {

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use crate::decision::{Decision, QuotaState, Trace};
 use crate::plan::Plan;
 use crate::policy::Modes;
-use crate::usage::demand::Cost;
+use crate::usage::demand::Costs;
 
 /// How long a denial holds while units are held that may come back at any time.
 const WHILE_HELD: Duration = Duration::from_secs(1);
@@ -24,7 +24,7 @@ const DENIALS_MAX: usize = 4;
 /// Which decision would be made: for these costs, by these rules, as of these changes.
 #[derive(Debug, Clone)]
 pub(crate) struct Basis {
-    pub(crate) costs: Vec<Cost>,
+    pub(crate) costs: Costs,
     pub(crate) plan: Arc<Plan>,
     pub(crate) modes: Arc<Modes>,
     /// Of the subject's record and of its account's.
