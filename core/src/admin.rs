@@ -198,7 +198,7 @@ impl Admission {
             Amend::GiveBack => levels(&caller, &costs),
             Amend::Refund | Amend::Grant | Amend::Reset => caller.touched(&costs),
         };
-        let adjustment = |quota: &Touched| Some(Adjustment { key: quota.key()?, by: amend.by(quota.amount) });
+        let adjustment = |quota: &Touched<'_>| Some(Adjustment { key: quota.key()?, by: amend.by(quota.amount) });
         let adjustments: Vec<Adjustment> = touched.iter().filter_map(adjustment).collect();
         let units: serde_json::Map<String, serde_json::Value> =
             costs.iter().map(|cost| (cost.metric.to_string(), cost.amount.into())).collect();
@@ -377,20 +377,20 @@ impl Admission {
 }
 
 /// The counters of levels, whatever the plan in force has of them.
-fn levels(caller: &Caller, costs: &[Cost]) -> Touches {
+fn levels<'c>(caller: &'c Caller, costs: &'c [Cost]) -> Touches<'c> {
     let unlimited = crate::plan::QuotaLimit::Metered { period: Period::Total };
     let mut levels = Touches::new();
     for cost in costs {
         let plan: &Plan = &caller.standing.plan;
-        let known: Touches =
+        let known: Touches<'_> =
             Touched::by(std::slice::from_ref(cost), plan, &caller.owners, |period| caller.window(period));
         let of_level = known.into_iter().filter(|quota| quota.limit.period() == Some(Period::Total));
         let before = levels.len();
         levels.extend(of_level);
         if levels.len() == before {
             levels.push(Touched {
-                owner: Arc::clone(caller.payer()),
-                metric: Arc::clone(&cost.metric),
+                owner: caller.payer(),
+                metric: &cost.metric,
                 amount: cost.amount,
                 limit: unlimited,
                 window: Some(caller.window(Period::Total)),

@@ -226,7 +226,7 @@ impl Caller {
     }
 
     /// Every quota that the costs touch, with its window of now.
-    pub(crate) fn touched(&self, costs: &[Cost]) -> Touches {
+    pub(crate) fn touched<'c>(&'c self, costs: &'c [Cost]) -> Touches<'c> {
         Touched::by(costs, &self.standing.plan, &self.owners, |period| self.window(period))
     }
 

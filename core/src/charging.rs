@@ -119,7 +119,7 @@ impl Admission {
                 let trace = Trace { crossed, asked_store, ..Trace::default() };
                 return Ok(Decision { would_deny, trace, ..caller.allow(states) });
             }
-            let in_shadow = |quota: &Touched| modes.of(&quota.metric) == Enforcement::Shadow;
+            let in_shadow = |quota: &Touched<'_>| modes.of(quota.metric) == Enforcement::Shadow;
             let enforced = demand::full(&touched, &states).filter(|(quota, _)| !in_shadow(quota));
             if let Some(denial) = demand::tightest(enforced) {
                 let denied = self.denied(caller, states, denial, &asked).await;
@@ -132,7 +132,8 @@ impl Admission {
                 return Err(store_lied("it refused charges that fit within their limits"));
             };
             let full: Vec<Arc<str>> =
-                demand::full(&touched, &states).map(|(quota, _)| Arc::clone(&quota.metric)).collect();
+                demand::full(&touched, &states).map(|(quota, _)| Arc::clone(quota.metric)).collect();
+            drop(touched);
             asked.retain(|cost| !full.contains(&cost.metric));
             would_deny = would_deny.or_else(|| Some(Box::new(denial)));
         }
@@ -159,7 +160,7 @@ impl Admission {
     }
 
     /// One attempt, by the store or without it where nothing is counted.
-    async fn attempt(&self, caller: &Caller, step: Step<'_>, touched: &[Touched]) -> Result<Charged, Error> {
+    async fn attempt(&self, caller: &Caller, step: Step<'_>, touched: &[Touched<'_>]) -> Result<Charged, Error> {
         let charges: Vec<Charge> = touched.iter().filter_map(Touched::charge).collect();
         if charges.is_empty() {
             return Ok(Charged::new(Outcome::Granted, Vec::new()));
@@ -257,7 +258,7 @@ impl Admission {
 }
 
 /// The thresholds that charges have reached, by the place of their quotas, of which not all are charged.
-fn crossed_of(touched: &[Touched], crossed: &[Crossing]) -> Option<Box<[Crossing]>> {
+fn crossed_of(touched: &[Touched<'_>], crossed: &[Crossing]) -> Option<Box<[Crossing]>> {
     if crossed.is_empty() {
         return None;
     }

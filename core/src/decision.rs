@@ -189,11 +189,11 @@ pub struct QuotaState {
 }
 
 impl QuotaState {
-    pub(crate) fn new(quota: &Touched, balance: Balance) -> Self {
+    pub(crate) fn new(quota: &Touched<'_>, balance: Balance) -> Self {
         let limit = quota.limit.limit();
         let percent = balance.percent(limit);
         Self {
-            metric: Arc::clone(&quota.metric),
+            metric: Arc::clone(quota.metric),
             period: quota.limit.period(),
             limit: limit.units().map_or(limit, |_| Limit::Units(balance.ceiling(limit))),
             used: balance.used,

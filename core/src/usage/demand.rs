@@ -84,13 +84,13 @@ impl Owners {
 }
 
 /// The quotas that one request touches: often two, of a day and a month.
-pub(crate) type Touches = SmallVec<[Touched; 2]>;
+pub(crate) type Touches<'c> = SmallVec<[Touched<'c>; 2]>;
 
 /// One quota that a cost touches.
 #[derive(Debug, Clone)]
-pub(crate) struct Touched {
-    pub(crate) owner: Arc<str>,
-    pub(crate) metric: Arc<str>,
+pub(crate) struct Touched<'c> {
+    pub(crate) owner: &'c Arc<str>,
+    pub(crate) metric: &'c Arc<str>,
     pub(crate) amount: u64,
     pub(crate) limit: QuotaLimit,
     pub(crate) window: Option<Window>,
@@ -98,20 +98,20 @@ pub(crate) struct Touched {
     pub(crate) shared: bool,
 }
 
-impl Touched {
+impl<'c> Touched<'c> {
     /// Every quota that the costs touch under a plan, with its window.
     pub(crate) fn by(
-        costs: &[Cost],
-        plan: &Plan,
-        owners: &Owners,
+        costs: &'c [Cost],
+        plan: &'c Plan,
+        owners: &'c Owners,
         mut window: impl FnMut(Period) -> Window,
-    ) -> Touches {
+    ) -> Touches<'c> {
         let mut touched = Touches::new();
         for Cost { metric, amount } in costs {
             for (owner, limit) in owners.limits(plan, metric) {
                 touched.push(Self {
-                    owner: Arc::clone(owner),
-                    metric: Arc::clone(metric),
+                    owner,
+                    metric,
                     amount: *amount,
                     limit,
                     window: limit.period().map(&mut window),
@@ -125,7 +125,7 @@ impl Touched {
     /// The counter of this quota; none where nothing is counted.
     pub(crate) fn key(&self) -> Option<CounterKey> {
         let (period, window) = (self.limit.period()?, self.window?);
-        Some(CounterKey::new(Arc::clone(&self.owner), Arc::clone(&self.metric), period, window))
+        Some(CounterKey::new(Arc::clone(self.owner), Arc::clone(self.metric), period, window))
     }
 
     pub(crate) fn charge(&self) -> Option<Charge> {
@@ -134,14 +134,14 @@ impl Touched {
 }
 
 /// The counters that are touched, in the order in which balances are expected.
-pub(crate) fn keys_of(touched: &[Touched]) -> Vec<CounterKey> {
+pub(crate) fn keys_of(touched: &[Touched<'_>]) -> Vec<CounterKey> {
     touched.iter().filter_map(Touched::key).collect()
 }
 
 /// The state of every touched quota, from the balances of those that are counted.
-pub(crate) fn states_of(touched: &[Touched], balances: &[Balance]) -> Vec<QuotaState> {
+pub(crate) fn states_of(touched: &[Touched<'_>], balances: &[Balance]) -> Vec<QuotaState> {
     let mut balances = balances.iter().copied();
-    let state = |quota: &Touched| {
+    let state = |quota: &Touched<'_>| {
         let counted = quota.limit.period().and_then(|_| balances.next());
         QuotaState::new(quota, counted.unwrap_or_default())
     };
@@ -149,16 +149,16 @@ pub(crate) fn states_of(touched: &[Touched], balances: &[Balance]) -> Vec<QuotaS
 }
 
 /// The quotas that the amounts do not fit into.
-pub(crate) fn full<'t>(
-    touched: &'t [Touched],
+pub(crate) fn full<'t, 'c>(
+    touched: &'t [Touched<'c>],
     states: &'t [QuotaState],
-) -> impl Iterator<Item = (&'t Touched, &'t QuotaState)> {
+) -> impl Iterator<Item = (&'t Touched<'c>, &'t QuotaState)> {
     touched.iter().zip(states).filter(|(quota, state)| quota.limit.period().is_some() && quota.amount > state.room())
 }
 
 /// The denial that says most: a quota that can never hold the amount, or else the one that starts
 /// afresh last, because before that, asking again is in vain.
-pub(crate) fn tightest<'t>(full: impl Iterator<Item = (&'t Touched, &'t QuotaState)>) -> Option<Denial> {
+pub(crate) fn tightest<'t, 'c: 't>(full: impl Iterator<Item = (&'t Touched<'c>, &'t QuotaState)>) -> Option<Denial> {
     let denials = full.map(|(quota, state)| (Denial::of_quota(state, quota.amount), state.resets_at));
     let weight = |(denial, resets_at): &(Denial, Option<jiff::Timestamp>)| {
         (denial.reason == Reason::NeverFits, resets_at.is_none(), *resets_at)
