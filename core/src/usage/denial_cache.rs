@@ -42,6 +42,7 @@ impl PartialEq for Basis {
 
 /// The denials of one subject.
 #[derive(Debug, Default)]
+#[expect(clippy::box_collection, reason = "most subjects have none, and of those there may be a million")]
 pub(crate) struct DenialCache(Mutex<Option<Box<Vec<Cached>>>>);
 
 #[derive(Debug)]
