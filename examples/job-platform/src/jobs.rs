@@ -7,7 +7,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use quotum::tower::Reserved;
-use quotum::{Decision, Request};
+use quotum::{Decision, Request, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -30,6 +30,8 @@ pub(crate) struct Jobs {
 struct Job {
     owner: Arc<str>,
     storage_mb: u64,
+    /// When the first of the periods ends that it was charged to; none where it was not charged.
+    charged_until: Option<Timestamp>,
     state: Stage,
 }
 
@@ -93,12 +95,15 @@ pub(crate) async fn create(
         request = request.feature("custom_models");
     }
     let decision = allowed(&platform, platform.quota.admit(&request).await)?;
-    let job = Job { owner, storage_mb: job.storage_mb, state: Stage::Queued };
+    let jobs = decision.quotas.iter().filter(|state| &*state.metric == "jobs");
+    let charged_until = jobs.filter_map(|state| state.resets_at).min();
+    let job = Job { owner, storage_mb: job.storage_mb, charged_until, state: Stage::Queued };
     let id = platform.jobs.lock().add(job);
     Ok((StatusCode::CREATED, Json(json!({ "id": id, "state": Stage::Queued, "quotas": decision.quotas }))))
 }
 
-/// A job that never ran costs nothing; what it has stored is free again in any case.
+/// A job that never ran costs nothing in the month that it was made in: a refund goes to the month of now, which
+/// a job of an earlier one was never charged to. What it has stored is free again in any case.
 pub(crate) async fn remove(
     State(platform): State<Platform>,
     Extension(decision): Extension<Decision>,
@@ -107,7 +112,8 @@ pub(crate) async fn remove(
     let owner = subject_of(&decision)?;
     let job = platform.jobs.lock().take(id, &owner)?;
     let failed = |error| Refusal::failed(&platform, &error);
-    if job.state == Stage::Queued {
+    let charged_now = job.charged_until.is_some_and(|until| platform.now() < until);
+    if job.state == Stage::Queued && charged_now {
         platform.quota.refund(&owner, &[("jobs", 1)]).await.map_err(failed)?;
     }
     if job.storage_mb > 0 {

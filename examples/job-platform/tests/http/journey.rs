@@ -57,7 +57,16 @@ async fn after_the_last_job_of_the_month_there_is_a_402_that_says_where_to_buy_m
 
 #[tokio::test]
 async fn of_64_requests_at_once_exactly_as_many_pass_as_fit() {
-    let app = App::start().await;
+    race_at_the_edge(App::start().await).await;
+}
+
+#[tokio::test]
+async fn of_64_requests_at_once_exactly_as_many_pass_as_fit_on_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    race_at_the_edge(App::start_in(folder.path(), crate::app::START).await).await;
+}
+
+async fn race_at_the_edge(app: App) {
     let ana = app.register("ana", "203.0.113.1").await;
     app.put_on(&ana, "pro").await;
     let bearer = format!("Bearer {}", ana.token);
@@ -147,8 +156,24 @@ async fn the_calls_of_a_day_end_in_a_429_of_the_middleware() {
     let denied = app.ask("POST", "/v1/storage", &ana.token, file()).await;
     assert_eq!((denied.status, &denied.body["metric"]), (429, &json!("api_calls")));
     assert_eq!((&denied.body["limit"], &denied.body["upgrade_to"]), (&json!(100), &json!("pro")));
+    assert_eq!(denied.field("content-type"), "application/problem+json");
+    assert_eq!(denied.body["violated-policies"], json!(["api_calls/day"]));
+    let until_midnight_s = 15 * 3_600 - 100;
+    assert_eq!(denied.field("retry-after"), until_midnight_s.to_string());
+    let standing = format!("\"api_calls/day\";r=0;t={until_midnight_s}");
+    assert!(denied.field("ratelimit").starts_with(&standing), "{}", denied.field("ratelimit"));
+    let policy = denied.field("ratelimit-policy");
+    assert!(policy.starts_with("\"api_calls/day\";q=100"), "{policy}");
     assert_eq!(app.usage(&ana, "storage_mb", "used").await, 1);
     assert_eq!(app.ask("GET", "/v1/usage", &ana.token, Value::Null).await.status, 200, "it can still look");
+
+    app.turn_to("2026-01-31T23:59:59Z");
+    let ana = app.log_in(&ana, "203.0.113.1").await;
+    let denied = app.ask("POST", "/v1/storage", &ana.token, file()).await;
+    assert_eq!((denied.status, denied.field("retry-after").as_str()), (429, "1"));
+    app.pass(1);
+    assert_eq!(app.ask("POST", "/v1/storage", &ana.token, file()).await.status, 201);
+    assert_eq!(app.usage(&ana, "api_calls", "used").await, 1, "a day begins at midnight");
     app.stop().await;
 }
 
@@ -246,6 +271,49 @@ async fn a_job_that_never_ran_is_refunded_and_its_storage_is_free_again() {
     assert_eq!(remove().await.status, 204);
     assert_eq!(remove().await.status, 404, "nothing is given back twice");
     assert_eq!((app.usage(&ana, "jobs", "used").await, app.usage(&ana, "storage_mb", "used").await), (0, 0));
+    app.stop().await;
+}
+
+/// A refund goes to the month of now: jobs kept from January would be as many more in February.
+#[tokio::test]
+async fn a_job_of_an_earlier_month_gives_nothing_back_to_this_one() {
+    let app = App::start().await;
+    let ana = app.register("ana", "203.0.113.1").await;
+    for _ in 0..10 {
+        assert_eq!(app.new_job(&ana).await.status, 201);
+    }
+    app.turn_to("2026-02-28T09:00:00Z");
+    let ana = app.log_in(&ana, "203.0.113.1").await;
+    for _ in 0..10 {
+        assert_eq!(app.new_job(&ana).await.status, 201);
+    }
+    app.pass(3_600);
+    assert_eq!(app.new_job(&ana).await.status, 402);
+    let remove = |job: u64| {
+        let (app, token) = (&app, &ana.token);
+        async move { app.ask("DELETE", &format!("/v1/jobs/{job}"), token, Value::Null).await.status }
+    };
+    for january in 1..=10 {
+        assert_eq!(remove(january).await, 204);
+    }
+    assert_eq!(app.usage(&ana, "jobs", "used").await, 10);
+    assert_eq!(app.new_job(&ana).await.status, 402);
+    assert_eq!(remove(11).await, 204);
+    assert_eq!(app.usage(&ana, "jobs", "used").await, 9, "one of this month's is given back");
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn a_job_that_was_not_charged_gives_nothing_back() {
+    let app = App::start().await;
+    let ana = app.register("ana", "203.0.113.1").await;
+    assert_eq!(app.new_job(&ana).await.status, 201);
+    let switch = |mode: &'static str| app.as_admin("POST", "/v1/admin/enforcement", json!({ "mode": mode }));
+    assert_eq!(switch("off").await.status, 204);
+    assert_eq!(app.new_job(&ana).await.body["id"], 2);
+    assert_eq!(switch("enforce").await.status, 204);
+    assert_eq!(app.ask("DELETE", "/v1/jobs/2", &ana.token, Value::Null).await.status, 204);
+    assert_eq!(app.usage(&ana, "jobs", "used").await, 1);
     app.stop().await;
 }
 
