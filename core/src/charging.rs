@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use crate::admission::Admission;
 use crate::caller::{Caller, Charging};
 use crate::debt::Owed;
-use crate::decision::{Decision, Denial, QuotaState, Trace};
+use crate::decision::{Decision, Denial, QuotaState, Trace, Unanswered};
 use crate::error::{Error, Retry};
 use crate::plan::{Plan, UNITS_MAX, upgrade};
 use crate::planted::planted;
@@ -208,28 +208,35 @@ impl Admission {
         error: &StoreError,
     ) -> Result<Decision, Error> {
         let denial = Denial::unanswered(error);
+        let told = |owed| {
+            let unanswered = Unanswered { cause: error.to_string(), costs: Costs::from(costs), owed };
+            Trace { asked_store: true, unanswered: Some(Box::new(unanswered)), ..Trace::default() }
+        };
         let enforced = costs.iter().filter(|cost| modes.of(&cost.metric) != Enforcement::Shadow);
-        let costs: Costs = enforced.cloned().collect();
-        if costs.is_empty() {
-            return Ok(Decision { would_deny: Some(Box::new(denial)), ..caller.allow(Vec::new()) });
+        let enforced: Costs = enforced.cloned().collect();
+        if enforced.is_empty() {
+            let passed = caller.allow(Vec::new());
+            return Ok(Decision { would_deny: Some(Box::new(denial)), trace: told(false), ..passed });
         }
-        let touched = caller.touched(&costs);
-        let charges: Vec<Charge> = touched.iter().filter_map(Touched::charge).collect();
+        let charges: Vec<Charge> = caller.touched(&enforced).iter().filter_map(Touched::charge).collect();
         let allowed = |metric: &str| caller.standing.plan.allow_degraded.get(metric).copied().unwrap_or(0);
         let subject = &caller.owners.subject;
         if let Step::LookBefore(step) = step {
-            return self.unavailable(caller, modes, *step, &costs, error);
+            return self.unavailable(caller, modes, *step, costs, error);
         }
         let step = if planted!("look_is_charged_when_the_store_is_dead") { Step::Charge(None) } else { step };
         let owed = match step {
-            Step::Look if self.debts.would_grant(subject, &costs, allowed) => Owed::Granted,
+            Step::Look if self.debts.would_grant(subject, &enforced, allowed) => Owed::Granted,
             Step::Look => Owed::Refused,
-            _ => self.debts.grant(subject, step.once(), &costs, &charges, allowed),
+            _ => self.debts.grant(subject, step.once(), &enforced, &charges, allowed),
         };
         let repeated = owed == Owed::Repeated;
         match owed {
-            Owed::Granted | Owed::Repeated => Ok(Decision { degraded: true, repeated, ..caller.allow(Vec::new()) }),
-            Owed::Refused => Ok(caller.deny(Vec::new(), denial)),
+            Owed::Granted | Owed::Repeated => {
+                let trace = told(step != Step::Look);
+                Ok(Decision { degraded: true, repeated, trace, ..caller.allow(Vec::new()) })
+            }
+            Owed::Refused => Ok(Decision { trace: told(false), ..caller.deny(Vec::new(), denial) }),
             Owed::Conflict => Err(conflict(step.once())),
         }
     }

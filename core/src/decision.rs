@@ -12,7 +12,7 @@ use crate::store::StoreError;
 use crate::subscription::Status;
 use crate::token::Identity;
 use crate::usage::counter::{Balance, Crossing, THRESHOLDS};
-use crate::usage::demand::Touched;
+use crate::usage::demand::{Costs, Touched};
 use crate::usage::hold::HoldId;
 use crate::usage::period::Period;
 
@@ -86,6 +86,8 @@ pub(crate) struct Trace {
     pub(crate) asked_store: bool,
     /// The request that this is the answer to again, if it is.
     pub(crate) earlier: Option<Box<Earlier>>,
+    /// What was asked for while the store could not answer, if it could not.
+    pub(crate) unanswered: Option<Box<Unanswered>>,
 }
 
 /// A request that was granted before under the same key.
@@ -95,6 +97,17 @@ pub(crate) struct Earlier {
     pub(crate) at: Timestamp,
     /// The hold that it was, if it was one.
     pub(crate) hold: Option<HoldId>,
+}
+
+/// What a store that could not answer was asked for.
+#[derive(Debug, Clone)]
+pub(crate) struct Unanswered {
+    /// What the store said.
+    pub(crate) cause: String,
+    /// Units by metric.
+    pub(crate) costs: Costs,
+    /// Whether they were granted all the same, and are owed. Who only looks owes nothing.
+    pub(crate) owed: bool,
 }
 
 impl PartialEq for Trace {
@@ -118,7 +131,7 @@ impl Decision {
             would_deny: None,
             degraded: false,
             repeated: false,
-            trace: Trace { crossed: None, asked_store: false, earlier: None },
+            trace: Trace { crossed: None, asked_store: false, earlier: None, unanswered: None },
         }
     }
 
@@ -130,6 +143,11 @@ impl Decision {
     /// Denied, before a plan could decide.
     pub(crate) fn deny(subject: Option<Arc<str>>, denial: Denial) -> Self {
         Self { allowed: false, subject, denied: Some(Box::new(denial)), ..Self::allow() }
+    }
+
+    /// Whether units were granted although the store could not answer.
+    pub(crate) fn is_degraded_grant(&self) -> bool {
+        self.trace.unanswered.as_ref().is_some_and(|unanswered| unanswered.owed)
     }
 
     /// Why it is denied, or would be.

@@ -79,7 +79,7 @@ impl Metrics {
             let path = if decision.trace.asked_store { "store" } else { "memory" };
             self.duration.get_or_create(&PathLabels { path }).observe(took.as_secs_f64());
         }
-        if decision.degraded {
+        if decision.is_degraded_grant() {
             self.degraded.inc();
         }
         if decision.degraded || denial.is_some_and(|denial| denial.reason == Reason::StoreUnavailable) {

@@ -185,11 +185,13 @@ fn is_logged(logged: LoggedEvents, name: EventName) -> bool {
 
 /// The event that a decision is.
 fn name_of(decision: &Decision) -> EventName {
-    if decision.degraded {
+    if decision.is_degraded_grant() {
         return EventName::DegradedGrant;
     }
+    // Nothing is granted to who only looks, but neither could the store be asked.
+    let otherwise = if decision.degraded { EventName::QuotaCheckError } else { EventName::QuotaCheckSuccess };
     let denial = decision.denied.as_ref().or(decision.would_deny.as_ref());
-    denial.map_or(EventName::QuotaCheckSuccess, |denial| match denial.reason {
+    denial.map_or(otherwise, |denial| match denial.reason {
         Reason::QuotaExhausted => EventName::QuotaExhausted,
         Reason::NeverFits if denial.scope.is_some() => EventName::RateLimited,
         Reason::NeverFits => EventName::QuotaExhausted,
@@ -207,24 +209,18 @@ fn event_of(name: EventName, decision: &Decision, at: Timestamp) -> Event {
     let denial: Option<&Denial> = decision.denied.as_deref().or(decision.would_deny.as_deref());
     let tightest = decision.quotas.iter().min_by_key(|state| state.remaining.unwrap_or(u64::MAX));
     let of = |denial: &Denial| denial.metric.clone().or(denial.scope.clone()).or(denial.feature.clone());
-    let fallback = match name {
-        EventName::DegradedGrant => Some("allow"),
-        EventName::QuotaCheckError => Some("deny"),
-        _ => None,
-    };
-    let detail = match (fallback, &decision.would_deny) {
-        (Some(fallback), _) => {
-            let cause = denial.and_then(|denial| denial.cause.as_deref());
-            Some(serde_json::json!({ "fallback_applied": fallback, "cause": cause }))
-        }
-        (None, Some(_)) => Some(serde_json::json!({ "enforcement": "shadow" })),
-        (None, None) => None,
+    let unanswered = decision.trace.unanswered.as_deref();
+    let asked = unanswered.and_then(|unanswered| Some(Arc::clone(&unanswered.costs.first()?.metric)));
+    let detail = match (name, &decision.would_deny) {
+        (EventName::DegradedGrant | EventName::QuotaCheckError, _) => Some(fallback_of(decision, denial)),
+        (_, Some(_)) => Some(serde_json::json!({ "enforcement": "shadow" })),
+        (_, None) => None,
     };
     Event {
         subject: decision.subject.clone(),
         plan: decision.plan.clone(),
         reason: denial.map(|denial| denial.reason),
-        metric: denial.and_then(of).or_else(|| tightest.map(|state| Arc::clone(&state.metric))),
+        metric: denial.and_then(of).or(asked).or_else(|| tightest.map(|state| Arc::clone(&state.metric))),
         period: denial.map_or_else(|| tightest.and_then(|state| state.period), |denial| denial.period),
         used: denial.map_or_else(|| tightest.map(|state| state.used), |denial| denial.used),
         limit: denial.map_or_else(|| tightest.and_then(|state| state.limit.units()), |denial| denial.limit),
@@ -234,6 +230,20 @@ fn event_of(name: EventName, decision: &Decision, at: Timestamp) -> Event {
         detail,
         ..Event::new(name, at)
     }
+}
+
+/// What was done where the store could not answer, why it could not, and what it was asked for.
+fn fallback_of(decision: &Decision, denial: Option<&Denial>) -> serde_json::Value {
+    let fallback = if decision.allowed { "allow" } else { "deny" };
+    let unanswered = decision.trace.unanswered.as_deref();
+    let cause = unanswered
+        .map(|unanswered| unanswered.cause.as_str())
+        .or_else(|| denial.and_then(|denial| denial.cause.as_deref()));
+    let mut units = serde_json::Map::new();
+    for cost in unanswered.into_iter().flat_map(|unanswered| &unanswered.costs) {
+        units.insert(cost.metric.to_string(), cost.amount.into());
+    }
+    serde_json::json!({ "fallback_applied": fallback, "cause": cause, "units": units })
 }
 
 /// Successes are for whoever debugs; everything else is worth a line.

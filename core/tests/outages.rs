@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 use std::sync::Arc;
+use std::sync::mpsc::channel;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,8 @@ use pollster::block_on;
 use quotum::blocking::Quota;
 use quotum::store::{Fault, FaultRule, Faults, Layered, MemoryStore, Step};
 use quotum::{
-    Clock, Decision, Enforcement, Error, EventName, EventQuery, ManualClock, Plans, Reason, Request, Subscription,
+    Clock, Decision, Enforcement, Error, Event, EventName, EventQuery, ManualClock, Plans, Reason, Request,
+    Subscription,
 };
 
 const PLANS: &str = "
@@ -163,6 +165,62 @@ fn without_the_store_a_known_subject_gets_what_its_plan_allows_and_owes_it() {
     backend.faults().break_all(Fault::Refuse);
     assert!(backend.consume("ana", "jobs", 3).degraded);
 }
+
+/// A store that is passed over for a week must not go unnoticed.
+#[test]
+fn what_is_done_without_the_store_is_told_with_its_cause() {
+    let (store, clock) = {
+        let Backend { store, clock, .. } = open();
+        (store, clock)
+    };
+    let (told, heard) = channel();
+    let builder = Quota::builder().plans(Plans::from_toml(PLANS).unwrap()).clock(clock.clone());
+    let quota = builder.on_event(move |event| told.send(event.clone()).unwrap()).open_on(store.clone()).unwrap();
+    let consume = |metric| quota.consume("ana", &[(metric, 1)]).unwrap();
+    assert!(consume("jobs").allowed);
+    store.layer().break_all(Fault::Refuse);
+    assert!(consume("jobs").degraded);
+    unavailable(&consume("calls"));
+    assert!(quota.check("ana", &[("jobs", 1)]).unwrap().degraded);
+    assert!(quota.set_enforcement(Some("calls"), Enforcement::Shadow).is_err(), "but in force");
+    assert!(consume("calls").allowed);
+    assert_measured(&quota, [("degraded_grants_total", 1), ("store_errors_total", 4), ("debtors", 1)]);
+    store.layer().heal();
+    clock.advance(Duration::from_secs(31));
+    assert!(consume("jobs").allowed);
+    assert_measured(&quota, [("degraded_grants_total", 1), ("store_errors_total", 4), ("debtors", 0)]);
+    drop(quota);
+
+    let of_outage = |event: &Event| matches!(event.name, EventName::DegradedGrant | EventName::QuotaCheckError);
+    let told: Vec<Event> = heard.iter().filter(of_outage).collect();
+    let expected = [
+        (EventName::DegradedGrant, "jobs", "allow"),
+        (EventName::QuotaCheckError, "calls", "deny"),
+        (EventName::QuotaCheckError, "jobs", "allow"),
+        (EventName::QuotaCheckError, "calls", "allow"),
+    ];
+    assert_eq!(told.len(), expected.len(), "{told:?}");
+    for (event, (name, metric, fallback)) in told.iter().zip(expected) {
+        let who = (event.subject.as_deref(), event.plan.as_deref());
+        assert_eq!((event.name, event.metric.as_deref(), who), (name, Some(metric), (Some("ana"), Some("free"))));
+        let detail = event.detail.as_ref().unwrap();
+        assert_eq!((&detail["fallback_applied"], &detail["units"][metric]), (&fallback.into(), &1.into()), "{event:?}");
+        assert!(detail["cause"].as_str().unwrap().contains("planted"), "{event:?}");
+    }
+}
+
+#[cfg(feature = "metrics")]
+#[track_caller]
+fn assert_measured(quota: &Quota, expected: [(&str, u64); 3]) {
+    let page = quota.metrics();
+    for (name, value) in expected {
+        let line = format!("quotum_{name} {value}");
+        assert!(page.lines().any(|found| found == line), "{line} is missing in\n{page}");
+    }
+}
+
+#[cfg(not(feature = "metrics"))]
+fn assert_measured(_: &Quota, _: [(&str, u64); 3]) {}
 
 #[test]
 fn what_is_owed_is_charged_once_though_the_answer_is_lost() {
