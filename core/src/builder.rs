@@ -167,14 +167,16 @@ impl Builder {
 
     /// Called with every event, on a thread of its own: however slow it is, no request waits for it. Up to
     /// 4,096 events wait; what comes beyond that is dropped and counted
-    /// ([`events_dropped`](Quota::events_dropped)).
+    /// ([`events_dropped`](Quota::events_dropped)). Dropping the last engine waits until those are delivered that
+    /// wait, for 5 seconds at the most: a callback that never returns is then left to its thread.
     pub fn on_event(mut self, callback: impl Fn(&Event) + Send + 'static) -> Self {
         self.listeners.callback = Some(Box::new(callback));
         self
     }
 
     /// Which events are written to the store's log, besides the changes, which always are. SQLite keeps them
-    /// for 90 days, memory the last 10,000.
+    /// for 90 days, memory the last 10,000. They are written by the thread of [`on_event`](Self::on_event), which is
+    /// waited for as there.
     pub fn log_events(mut self, logged: LoggedEvents) -> Self {
         self.listeners.logged = logged;
         self

@@ -3,12 +3,13 @@
 //! `tracing` gets every event at once. A host's callback and the store's log get theirs from a thread of
 //! their own, behind a bounded queue: what does not fit into it is dropped and counted.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError, channel, sync_channel};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
@@ -23,6 +24,10 @@ const QUEUE_MAX: usize = 4_096;
 
 /// How many events are written to the store's log at once.
 const WRITTEN_AT_ONCE: usize = 256;
+
+/// How long the end of an engine waits until what was queued is delivered. A callback that never returns must
+/// not keep its host from ending.
+const DELIVERED_WITHIN: Duration = Duration::from_secs(5);
 
 /// What a host does with an event. It may take its time, and it may panic: neither reaches a request.
 pub(crate) type Callback = Box<dyn Fn(&Event) + Send>;
@@ -55,10 +60,41 @@ impl fmt::Debug for Listeners {
 #[derive(Debug)]
 pub(crate) struct Observer {
     queue: Option<SyncSender<Event>>,
-    worker: Mutex<Option<JoinHandle<()>>>,
+    worker: Mutex<Option<Worker>>,
     dropped: AtomicU64,
     #[cfg(feature = "metrics")]
     pub(crate) metrics: crate::metrics::Metrics,
+}
+
+/// The thread that delivers events.
+#[derive(Debug)]
+struct Worker {
+    thread: JoinHandle<()>,
+    /// Nothing is ever sent here: it is cut off when the thread ends.
+    ended: Receiver<Infallible>,
+}
+
+impl Worker {
+    fn start(listeners: Listeners, store: &Arc<dyn Store>, events: Receiver<Event>) -> std::io::Result<Self> {
+        let (ends, ended): (Sender<Infallible>, _) = channel();
+        let store = Arc::clone(store);
+        let work = move || {
+            deliver(&events, &listeners, &*store);
+            drop(ends);
+        };
+        let thread = std::thread::Builder::new().name("quotum-events".to_owned()).spawn(work)?;
+        Ok(Self { thread, ended })
+    }
+
+    /// Waits until it has delivered everything, but not for ever: then it is left to itself.
+    fn end(self) {
+        if self.ended.recv_timeout(DELIVERED_WITHIN) == Err(RecvTimeoutError::Timeout) {
+            let waited_s = DELIVERED_WITHIN.as_secs();
+            tracing::warn!(target: "quotum", waited_s, "events were not delivered in time: their thread is left alone");
+            return;
+        }
+        let _panicked = self.thread.join();
+    }
 }
 
 impl Observer {
@@ -69,10 +105,7 @@ impl Observer {
             false => (None, None),
             true => {
                 let (queue, events) = sync_channel(QUEUE_MAX);
-                let store = Arc::clone(store);
-                let work = move || deliver(&events, &listeners, &*store);
-                let worker = std::thread::Builder::new().name("quotum-events".to_owned()).spawn(work)?;
-                (Some(queue), Some(worker))
+                (Some(queue), Some(Worker::start(listeners, store, events)?))
             }
         };
         Ok(Self {
@@ -138,13 +171,13 @@ impl Observer {
 }
 
 impl Drop for Observer {
-    /// Waits until what was queued is delivered.
+    /// Waits until what was queued is delivered, for a while.
     fn drop(&mut self) {
         self.queue = None;
         // The last handle may be dropped by the callback itself.
         let worker = self.worker.lock().take();
-        if let Some(worker) = worker.filter(|worker| worker.thread().id() != std::thread::current().id()) {
-            let _panicked = worker.join();
+        if let Some(worker) = worker.filter(|worker| worker.thread.thread().id() != std::thread::current().id()) {
+            worker.end();
         }
     }
 }

@@ -23,8 +23,8 @@ use std::time::Duration;
 /// The engine: asks a store, decides by the plans. Clones share everything.
 ///
 /// Needs no particular async runtime, and none of its verbs blocks the one it runs on: what may wait for
-/// a disk is done on threads of its own. Only dropping the last clone waits for work under way. For
-/// callers without a runtime there is [`blocking::Quota`](crate::blocking::Quota).
+/// a disk is done on threads of its own. Only dropping the last clone waits for work under way: until events are
+/// delivered, for 5 seconds at the most. For callers without a runtime there is [`blocking::Quota`](crate::blocking::Quota).
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

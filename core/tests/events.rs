@@ -185,6 +185,59 @@ fn a_callback_that_is_slow_or_panics_harms_nobody() {
     assert_eq!(events.iter().count() as u64, kept, "each that was kept is delivered");
 }
 
+/// Whoever listens may hang; the engine must come to its end all the same.
+fn ends_in_time(quota: Quota) {
+    let (ends, ended) = channel::<()>();
+    std::thread::spawn(move || {
+        drop(quota);
+        drop(ends);
+    });
+    let waited = ended.recv_timeout(Duration::from_secs(30));
+    assert_eq!(waited, Err(std::sync::mpsc::RecvTimeoutError::Disconnected), "dropping the engine hangs");
+}
+
+#[test]
+fn a_callback_that_never_returns_does_not_keep_the_engine_from_ending() {
+    let callback = |_: &Event| loop {
+        std::thread::park();
+    };
+    let quota = builder().0.on_event(callback).open("memory:").unwrap();
+    assert!(quota.consume("ana", &[("jobs", 1)]).unwrap().allowed);
+    ends_in_time(quota);
+}
+
+#[cfg(feature = "faults")]
+#[test]
+fn a_log_that_never_answers_does_not_keep_the_engine_from_ending() {
+    use quotum::LoggedEvents;
+    use quotum::store::{Fault, FaultRule, Faults, Layered, MemoryStore, Step};
+
+    let store = Arc::new(Layered::new(Arc::new(MemoryStore::new()), Faults::seeded(1)));
+    let builder = builder().0.log_events(LoggedEvents::All).store_timeout(Duration::MAX);
+    let quota = builder.open_on(store.clone()).unwrap();
+    store.layer().plant(FaultRule::new(Fault::Hang).on(&[Step::Record]));
+    assert!(quota.consume("ana", &[("jobs", 1)]).unwrap().allowed);
+    ends_in_time(quota);
+}
+
+#[test]
+fn the_last_engine_may_be_dropped_by_the_callback() {
+    let kept: Arc<std::sync::Mutex<Option<Quota>>> = Arc::default();
+    let (told, heard) = channel();
+    let last = Arc::clone(&kept);
+    let callback = move |_: &Event| {
+        let quota = last.lock().unwrap().take();
+        drop(quota);
+        told.send(()).unwrap();
+    };
+    let quota = builder().0.on_event(callback).open("memory:").unwrap();
+    let mut place = kept.lock().unwrap();
+    assert!(quota.consume("ana", &[("jobs", 1)]).unwrap().allowed);
+    *place = Some(quota);
+    drop(place);
+    heard.recv_timeout(Duration::from_secs(30)).unwrap();
+}
+
 #[cfg(feature = "metrics")]
 #[test]
 fn metrics_count_decisions_and_never_name_a_subject() {
