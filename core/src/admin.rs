@@ -341,11 +341,28 @@ impl Admission {
     }
 
     async fn forget_identities(&self, call: Call, which: &Forgotten, event: Event) -> Result<(), Error> {
-        // In the store first, lest it be found there again; here too where the store cannot answer.
-        let forgotten = self.store.forget_identities(call, which, &event).await;
+        // Here first, and for good: until the store has forgotten it too, what it keeps of it is not believed.
+        if let Some(tokens) = &self.tokens {
+            tokens.untold.add(which, &event);
+        }
         self.forget_locally(&event);
+        let forgotten = self.store.forget_identities(call, which, &event).await;
+        if let (Some(tokens), Ok(())) = (&self.tokens, &forgotten) {
+            tokens.untold.told(which);
+        }
         self.observer.tell(event);
         Ok(forgotten?)
+    }
+
+    /// Tells the store of the revocations that it could not be told of, so many at the most.
+    pub(crate) async fn tell_revocations(&self, call: Call, at_most: usize) {
+        let Some(tokens) = &self.tokens else { return };
+        for revocation in tokens.untold.now().iter().take(at_most) {
+            if self.store.forget_identities(call, &revocation.which, &revocation.event).await.is_err() {
+                return;
+            }
+            tokens.untold.told(&revocation.which);
+        }
     }
 
     /// Forgets here what an event says is to be forgotten.

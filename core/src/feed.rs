@@ -17,8 +17,8 @@ use crate::planted::planted;
 use crate::store::{Call, StoreError, Wait};
 use crate::usage::hold::HoldId;
 
-/// How many subjects' debts are charged at once where a request waits for it.
-const DEBTORS_AT_ONCE: usize = 16;
+/// How many subjects' debts are charged, and how many revocations are told, where a request waits for it.
+const OWED_AT_ONCE: usize = 16;
 
 /// How many changes are read at once.
 const PAGE: usize = 1_000;
@@ -76,7 +76,8 @@ impl Admission {
         if now.saturating_sub(due) >= self.feed.interval {
             // Postponed only then: nobody is served what is older, and one that goes away leaves it to the next.
             if self.follow(call).await {
-                self.collect_debts(call, DEBTORS_AT_ONCE).await;
+                self.collect_debts(call, OWED_AT_ONCE).await;
+                self.tell_revocations(call, OWED_AT_ONCE).await;
             }
             self.postpone(now);
             return Call { now: self.call(wait).now, ..call };
@@ -91,6 +92,7 @@ impl Admission {
             pollster::block_on(async {
                 if admission.follow(admission.call(Wait::Block)).await {
                     admission.collect_debts(admission.call(Wait::Block), usize::MAX).await;
+                    admission.tell_revocations(admission.call(Wait::Block), usize::MAX).await;
                 }
             });
         };

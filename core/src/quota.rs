@@ -442,7 +442,8 @@ impl Quota {
     /// # Errors
     ///
     /// [`Error::Store`] where the store cannot tell other processes; in this one it is forgotten
-    /// nevertheless.
+    /// nevertheless, also where the store [keeps identities](Builder::tokens_in_store). The others are told when
+    /// the store answers again, as long as this process lives.
     pub async fn forget_token(&self, token: &str) -> Result<(), Error> {
         self.admission.forget_token(Wait::Yield, &self.actor, token).await
     }

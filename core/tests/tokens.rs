@@ -3,11 +3,11 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, missing_docs)]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use quotum::blocking::Quota;
-use quotum::store::{MemoryStore, Store};
+use quotum::store::{Call, Layer, Layered, MemoryStore, Step, Store, StoreError, StoreFuture};
 use quotum::token::{Authenticated, Identity, Pepper, TokenCacheOptions, VerifyError, blocking_verifier};
 use quotum::{Enforcement, Error, EventName, EventQuery, ManualClock, Plans, Reason, Request};
 
@@ -127,6 +127,56 @@ fn a_revoked_token_is_verified_anew_here_at_once_and_elsewhere_within_the_interv
         assert_eq!(audit.len(), 1);
         assert_eq!((audit[0].name, audit[0].actor.as_deref()), (EventName::TokenForgotten, Some("ops")));
         assert!(!format!("{audit:?}").contains("key-of-ana"));
+    }
+}
+
+/// A store that cannot be told of revocations while the flag is up.
+#[derive(Debug, Default)]
+struct Deaf(AtomicBool);
+
+impl Layer for Deaf {
+    fn around<'a, T: Send + 'a>(&'a self, _: Call, step: Step, inner: StoreFuture<'a, T>) -> StoreFuture<'a, T> {
+        match step == Step::ForgetIdentities && self.0.load(Ordering::SeqCst) {
+            true => Box::pin(std::future::ready(Err(StoreError::Busy { waited: Duration::ZERO }))),
+            false => inner,
+        }
+    }
+}
+
+/// A revocation that the store did not hear of must hold here all the same, whatever the store still keeps.
+#[test]
+fn a_revocation_holds_here_though_the_store_fails_and_elsewhere_once_it_does_not() {
+    for (in_store, by_subject) in [(true, false), (true, true), (false, false), (false, true)] {
+        let backend = Backend::new();
+        let layered = Arc::new(Layered::new(memory(), Deaf::default()));
+        let store: Arc<dyn Store> = layered.clone();
+        let (here, there) = (backend.open(&store, in_store), backend.open(&store, in_store));
+        let known = |quota: &Quota, token| matches!(quota.authenticate(token).unwrap(), Authenticated::Known(_));
+        let revoke = || match by_subject {
+            true => here.acting_as("ops").forget_subject("ana"),
+            false => here.acting_as("ops").forget_token("key-of-ana"),
+        };
+        assert!(known(&here, "key-of-ana") && known(&here, "key-of-bob") && known(&there, "key-of-ana"));
+        let asked = backend.asked();
+        layered.layer().0.store(true, Ordering::SeqCst);
+        assert!(matches!(revoke(), Err(Error::Store(_))));
+        assert!(known(&here, "key-of-ana"));
+        assert_eq!(backend.asked(), asked + 1, "verified, and not found in the store: {in_store} {by_subject}");
+        assert!(known(&here, "key-of-bob"));
+        assert_eq!(backend.asked(), asked + 1, "of nobody else");
+        assert!(matches!(revoke(), Err(Error::Store(_))));
+        assert!(known(&here, "key-of-ana"));
+        assert_eq!(backend.asked(), asked + 2, "what was verified since is not believed either");
+
+        layered.layer().0.store(false, Ordering::SeqCst);
+        backend.clock.advance(Duration::from_secs(2));
+        assert!(known(&here, "key-of-bob"), "a request tells the store");
+        backend.clock.advance(Duration::from_secs(2));
+        let hits = there.token_stats().unwrap().hits;
+        assert!(known(&there, "key-of-ana"));
+        assert_eq!(there.token_stats().unwrap().hits, hits, "what the other process remembered is forgotten");
+        let audit = here.events(&EventQuery::changes()).unwrap();
+        assert_eq!((audit.len(), audit[0].actor.as_deref()), (1, Some("ops")), "told once");
     }
 }
 

@@ -9,6 +9,7 @@ mod digest;
 mod error;
 mod identity;
 mod tokens;
+mod untold;
 mod verifications;
 mod verifier;
 

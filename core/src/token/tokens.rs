@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use super::cache::TokenCache;
 use super::digest::{Pepper, Secret, TokenDigest};
 use super::identity::Authenticated;
+use super::untold::Untold;
 use super::verifications::{Verifications, Verified};
 use super::verifier::Verifier;
 use crate::clock::Clock;
@@ -35,6 +36,8 @@ pub(crate) struct Tokens {
     clock: Arc<dyn Clock>,
     under_way: Arc<Verifications>,
     second: Option<SecondLevel>,
+    /// What was revoked here and the store has not been told.
+    pub(crate) untold: Untold,
 }
 
 /// The store as a second level of the cache, so that a process which starts finds it warm.
@@ -67,7 +70,8 @@ impl Tokens {
         calls_max: usize,
         second: Option<SecondLevel>,
     ) -> Arc<Self> {
-        Arc::new(Self { verifier, cache, pepper, clock, under_way: Verifications::at_most(calls_max), second })
+        let (under_way, untold) = (Verifications::at_most(calls_max), Untold::default());
+        Arc::new(Self { verifier, cache, pepper, clock, under_way, second, untold })
     }
 
     /// What a token amounts to. With an error, nobody knows.
@@ -129,8 +133,11 @@ impl Tokens {
             return Ok(known);
         }
         let followed = self.second.as_ref().map_or(0, |second| second.followed.load(Ordering::Acquire));
-        if let Some(second) = &self.second
-            && let Some(kept) = second.find(call, &digest).await.filter(|kept| !kept.identity.has_expired(call.now))
+        let untold = self.untold.now();
+        if let Some(second) = self.second.as_ref().filter(|_| untold.believe_of(&digest))
+            && let Some(kept) = second.find(call, &digest).await
+            && untold.believe(&kept.identity)
+            && !kept.identity.has_expired(call.now)
         {
             let left = Duration::try_from(kept.until.duration_since(call.now)).unwrap_or_default();
             return Ok(Authenticated::Known(self.cache.keep(begun.kept_at_most(left), digest, kept.identity)));
