@@ -15,10 +15,11 @@ use crate::event::{Event, EventName, EventQuery};
 use crate::plan::{Plan, Plans};
 use crate::planted::planted;
 use crate::policy::Enforcement;
+use crate::rate::RateKey;
 use crate::store::{
     Adjust, Adjustment, Call, Census, Charged, Forgotten, Once, Outcome, StoreError, Subscriber, SubscriberQuery, Wait,
 };
-use crate::subscription::{Overrides, Status, Subscription};
+use crate::subscription::{Overrides, SUBJECT_BYTES_MAX, Status, Subscription};
 use crate::token::TokenDigest;
 use crate::usage::demand::{Cost, Touched, Touches, some_costs_of, states_of};
 use crate::usage::hold::Fingerprint;
@@ -303,6 +304,31 @@ impl Admission {
         };
         // At once here, and also where the store cannot keep it: a kill switch must work then.
         self.switchboard.switch(metric, mode);
+        let kept = self.store.record(call, std::slice::from_ref(&event)).await;
+        self.observer.tell(event);
+        Ok(kept?)
+    }
+
+    /// Gives a key its whole allowance back, in every scope.
+    pub(crate) async fn clear_rates(
+        self: &Arc<Self>,
+        wait: Wait,
+        actor: &Actor,
+        key: RateKey<'_>,
+    ) -> Result<(), Error> {
+        let plans = self.plans(wait).await?;
+        let call = self.call(wait);
+        let now = call.monotonic(&*self.clock);
+        for scope in plans.scopes() {
+            let rates = plans.iter().filter_map(|plan| plans.rate(plan, scope));
+            rates.for_each(|rate| self.rates.clear(scope, key, rate, now));
+        }
+        let event = Event {
+            subject: key.text().filter(|text| text.len() <= SUBJECT_BYTES_MAX).map(Into::into),
+            detail: key.address().map(|address| json!({ "address": address })),
+            ..self.change(EventName::RatesCleared, call, actor)
+        };
+        // Cleared also where the store cannot keep that it was: rates need no store.
         let kept = self.store.record(call, std::slice::from_ref(&event)).await;
         self.observer.tell(event);
         Ok(kept?)

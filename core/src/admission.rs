@@ -15,6 +15,7 @@ use crate::clock::{Clock, Ratchet};
 use crate::debt::Debts;
 use crate::decision::{Decision, Denial, Reason};
 use crate::error::Error;
+use crate::eviction::Evictions;
 use crate::feed::Feed;
 use crate::observer::Observer;
 use crate::plan::catalog::Catalog;
@@ -42,6 +43,7 @@ pub(crate) struct Admission {
     pub(crate) switchboard: Switchboard,
     pub(crate) debts: Debts,
     pub(crate) observer: Observer,
+    pub(crate) evictions: Evictions,
     pub(crate) tokens: Option<Arc<Tokens>>,
     pub(crate) rates: RateTable,
     pub(crate) subscription_ttl: Duration,

@@ -224,7 +224,7 @@ impl Quota {
     ///
     /// As [`crate::Quota::clear_rates`].
     pub fn clear_rates(&self, key: RateKey<'_>) -> Result<(), Error> {
-        block_on(self.inner.admission.clear_rates(Wait::Block, key))
+        block_on(self.inner.admission.clear_rates(Wait::Block, &self.inner.actor, key))
     }
 
     /// What an account page shows. See [`crate::Quota::usage`].

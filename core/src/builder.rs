@@ -5,6 +5,7 @@ use crate::clock::{Clock, Ratchet, SystemClock};
 use crate::debt::Debts;
 use crate::error::{Error, Retry};
 use crate::event::Event;
+use crate::eviction::Evictions;
 use crate::feed::Feed;
 use crate::flight::unblocked;
 use crate::observer::{Listeners, LoggedEvents, Observer};
@@ -243,6 +244,7 @@ impl Builder {
         })?;
         let admission = Admission {
             observer,
+            evictions: Evictions::default(),
             store,
             clock: self.clock,
             ratchet: Ratchet::new(),

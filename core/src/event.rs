@@ -48,14 +48,17 @@ pub enum EventName {
     UsageAdjusted,
     /// Tokens were revoked.
     TokenForgotten,
-    /// A live entry was dropped from a full cache.
+    /// A key was given its whole allowance of rates back, in one process.
+    RatesCleared,
+    /// Live entries lost their place in a full cache: windows of rates, or tokens. Told at most once a minute for
+    /// each cache, with their number.
     CacheEvicted,
     /// A reservation was resolved too late.
     HoldExpired,
 }
 
 impl EventName {
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 19] = [
         Self::QuotaCheckSuccess,
         Self::QuotaExhausted,
         Self::QuotaThresholdReached,
@@ -72,6 +75,7 @@ impl EventName {
         Self::EnforcementChanged,
         Self::UsageAdjusted,
         Self::TokenForgotten,
+        Self::RatesCleared,
         Self::CacheEvicted,
         Self::HoldExpired,
     ];
@@ -96,6 +100,7 @@ impl EventName {
             Self::EnforcementChanged => "enforcement_changed",
             Self::UsageAdjusted => "usage_adjusted",
             Self::TokenForgotten => "token_forgotten",
+            Self::RatesCleared => "rates_cleared",
             Self::CacheEvicted => "cache_evicted",
             Self::HoldExpired => "hold_expired",
         }
@@ -112,6 +117,7 @@ impl EventName {
                 | Self::EnforcementChanged
                 | Self::UsageAdjusted
                 | Self::TokenForgotten
+                | Self::RatesCleared
         )
     }
 }

@@ -73,6 +73,7 @@ impl Admission {
         if now < due {
             return call;
         }
+        self.tell_evictions(call);
         if now.saturating_sub(due) >= self.feed.interval {
             // Postponed only then: nobody is served what is older, and one that goes away leaves it to the next.
             if self.follow(call).await {

@@ -32,6 +32,7 @@ mod debt;
 mod decision;
 mod error;
 mod event;
+mod eviction;
 mod feed;
 mod flight;
 pub mod http;

@@ -259,13 +259,15 @@ impl Quota {
         self.admission.rate(Wait::Yield, scope, key, cost).await
     }
 
-    /// Gives a key its whole allowance back, in every scope, in this process.
+    /// Gives a key its whole allowance back, in every scope, in this process. The audit log says so: a text as the
+    /// event's subject, an address in its detail.
     ///
     /// # Errors
     ///
-    /// [`Error::NoPlans`], [`Error::Plans`] or [`Error::Store`] where there never were any plans.
+    /// [`Error::NoPlans`], [`Error::Plans`] or [`Error::Store`] where there never were any plans, and
+    /// [`Error::Store`] where the store cannot log it: it is cleared nevertheless.
     pub async fn clear_rates(&self, key: RateKey<'_>) -> Result<(), Error> {
-        self.admission.clear_rates(Wait::Yield, key).await
+        self.admission.clear_rates(Wait::Yield, &self.actor, key).await
     }
 
     /// Every quota of a subject, its plan, trial and expiry: what an account page shows.

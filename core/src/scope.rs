@@ -97,17 +97,6 @@ impl Admission {
             false => Decision { rates, ..Decision::deny(None, denied(scope, &decision, pace.cost)) },
         })
     }
-
-    /// Gives a key its whole allowance back, in every scope.
-    pub(crate) async fn clear_rates(self: &Arc<Self>, wait: Wait, key: RateKey<'_>) -> Result<(), Error> {
-        let plans = self.plans(wait).await?;
-        let now = self.clock.monotonic();
-        for scope in plans.scopes() {
-            let rates = plans.iter().filter_map(|plan| plans.rate(plan, scope));
-            rates.for_each(|rate| self.rates.clear(scope, key, rate, now));
-        }
-        Ok(())
-    }
 }
 
 /// Whether another plan's rate would have let a cost pass, had the key asked for the same units under it.

@@ -39,6 +39,10 @@ fn heard(quota: Quota, events: &Receiver<Event>) -> Vec<Event> {
     events.iter().collect()
 }
 
+fn heard_of(quota: Quota, events: &Receiver<Event>, name: EventName) -> Vec<Event> {
+    heard(quota, events).into_iter().filter(|event| event.name == name).collect()
+}
+
 #[test]
 fn each_decision_is_told_with_what_it_was_about() {
     let (quota, _, events) = listening();
@@ -123,6 +127,8 @@ fn every_change_is_audited_with_who_made_it() {
     let _ = ops.reset_usage("ana", "jobs").unwrap();
     ops.set_enforcement(Some("jobs"), Enforcement::Shadow).unwrap();
     ops.forget_subject("ana").unwrap();
+    ops.clear_rates("ana".into()).unwrap();
+    ops.clear_rates("203.0.113.7".parse::<std::net::IpAddr>().unwrap().into()).unwrap();
     let audit = quota.events(&EventQuery::changes()).unwrap();
     let names: Vec<&str> = audit.iter().map(|event| event.name.as_str()).collect();
     let expected = [
@@ -133,14 +139,40 @@ fn every_change_is_audited_with_who_made_it() {
         "usage_adjusted",
         "enforcement_changed",
         "token_forgotten",
+        "rates_cleared",
+        "rates_cleared",
     ];
     assert_eq!(names, expected, "what changes nothing is no change");
     assert!(audit.iter().all(|event| event.actor.as_deref() == Some("ops@example.com")), "{audit:?}");
     assert_eq!(audit[2].detail.as_ref().unwrap()["status"], "canceled");
     assert_eq!(audit[3].detail.as_ref().unwrap()["verb"], "grant");
     assert_eq!(audit[3].detail.as_ref().unwrap()["units"]["jobs"], 5);
+    let cleared = (audit[8].subject.as_deref(), &audit[8].detail.as_ref().unwrap()["address"]);
+    assert_eq!(cleared, (None, &"203.0.113.7".into()));
     let of_ana = EventQuery { subject: Some("ana".into()), ..EventQuery::changes() };
-    assert_eq!(quota.events(&of_ana).unwrap().len(), 5);
+    assert_eq!(quota.events(&of_ana).unwrap().len(), 6);
+}
+
+/// A flood of keys must not become a flood of events.
+#[test]
+fn evictions_of_live_windows_are_told_once_a_minute_with_their_number() {
+    let (builder, clock) = builder();
+    let (told, heard) = channel();
+    let listen = move |event: &Event| told.send(event.clone()).unwrap();
+    let plans = "default_plan = 'free'\n[plans.free]\nrates = { api = '1000/minute' }";
+    let builder = builder.plans(Plans::from_toml(plans).unwrap()).rates_max(1);
+    let quota = builder.on_event(listen).open("memory:").unwrap();
+    for second in 0..70 {
+        for key in 0..20 {
+            let _ = quota.rate("api", format!("{second}-{key}").as_str().into(), 1).unwrap();
+        }
+        clock.advance(Duration::from_secs(1));
+    }
+    let events = heard_of(quota, &heard, EventName::CacheEvicted);
+    let counts: Vec<u64> =
+        events.iter().map(|event| event.detail.as_ref().unwrap()["evicted"].as_u64().unwrap()).collect();
+    assert!(counts.len() == 2 && counts[0] <= 20 && counts[1] > 500, "{counts:?}");
+    assert!(events.iter().all(|event| event.detail.as_ref().unwrap()["cache"] == "rates"));
 }
 
 #[cfg(feature = "sqlite")]

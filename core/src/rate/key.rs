@@ -1,7 +1,7 @@
 //! Who is asking: a subject, any other text, or an address.
 
 use std::hash::Hasher;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The length of the IPv6 prefix that counts as one caller: what one customer of a provider is given,
 /// who may use all of its addresses ([RFC 6177](https://www.rfc-editor.org/rfc/rfc6177)).
@@ -30,6 +30,25 @@ enum Kind<'k> {
     Text(&'k str),
     Ipv4(u32),
     Ipv6(u128),
+}
+
+impl<'k> RateKey<'k> {
+    /// The text, of a key that is one.
+    pub(crate) const fn text(&self) -> Option<&'k str> {
+        match self.0 {
+            Kind::Text(text) => Some(text),
+            Kind::Ipv4(_) | Kind::Ipv6(_) => None,
+        }
+    }
+
+    /// The address, or the first of a network's, of a key that is one.
+    pub(crate) fn address(&self) -> Option<IpAddr> {
+        match self.0 {
+            Kind::Text(_) => None,
+            Kind::Ipv4(bits) => Some(Ipv4Addr::from_bits(bits).into()),
+            Kind::Ipv6(bits) => Some(Ipv6Addr::from_bits(bits).into()),
+        }
+    }
 }
 
 impl RateKey<'_> {

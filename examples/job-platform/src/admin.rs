@@ -183,11 +183,11 @@ async fn remove(
 }
 
 async fn clear_rates(
-    _: Admin,
+    Admin(actor): Admin,
     State(platform): State<Platform>,
     Path(id): Path<String>,
 ) -> Result<StatusCode, Refusal> {
-    platform.quota.clear_rates(RateKey::from(&*id)).await.map_err(failed(&platform))?;
+    platform.acting_as(&actor).clear_rates(RateKey::from(&*id)).await.map_err(failed(&platform))?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -167,6 +167,9 @@ async fn clearing_the_rates_of_a_user_clears_those_it_is_held_by() {
         let next = app.new_job(&ana).await;
         // The ten jobs of the free plan are used up by then.
         assert_eq!(next.status, if plan == "free" { 402 } else { 201 }, "{plan}: {}", next.text);
+        let audit = app.as_admin("GET", &format!("/v1/admin/audit?user={}", ana.id), Value::Null).await;
+        let newest = (&audit.body[0]["name"], &audit.body[0]["actor"]);
+        assert_eq!(newest, (&json!("rates_cleared"), &json!("admin:root")), "{plan}");
     }
     app.stop().await;
 }
