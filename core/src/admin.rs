@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use pollster::block_on;
 use serde_json::json;
 
 use crate::admission::Admission;
@@ -17,7 +19,8 @@ use crate::planted::planted;
 use crate::policy::Enforcement;
 use crate::rate::RateKey;
 use crate::store::{
-    Adjust, Adjustment, Call, Census, Charged, Forgotten, Once, Outcome, StoreError, Subscriber, SubscriberQuery, Wait,
+    Adjust, Adjustment, Call, Census, Charged, Forgotten, Layer, Once, Outcome, Step, StoreError, Subscriber,
+    SubscriberQuery, Timeout, Wait,
 };
 use crate::subscription::{Overrides, SUBJECT_BYTES_MAX, Status, Subscription};
 use crate::token::TokenDigest;
@@ -34,6 +37,9 @@ const ATTEMPTS: usize = 10;
 /// How long a store remembers that a debt was charged. Were its answer lost, an engine that next has a
 /// request of the subject only then would charge it again.
 const DEBT_REMEMBERED: Duration = Duration::from_secs(400 * 24 * 3_600);
+
+/// How long the end of an engine waits for the store, whatever its timeout is.
+const ENDED_WITHIN: Duration = Duration::from_secs(5);
 
 /// A change of usage that no limit decides on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +70,23 @@ impl Amend {
             Self::Refund | Self::GiveBack => Adjust::Refund(amount),
             Self::Grant => Adjust::Grant(amount),
             Self::Reset => Adjust::Reset,
+        }
+    }
+}
+
+impl Drop for Admission {
+    /// Does what is still to be done, once, if the store lets it in time: nobody else knows of it.
+    fn drop(&mut self) {
+        let untold = self.tokens.as_ref().is_some_and(|tokens| tokens.untold.now().iter().next().is_some());
+        if self.debts.are_none() && !untold {
+            return;
+        }
+        let call = self.call(Wait::Block);
+        let timeout = Timeout::after(ENDED_WITHIN);
+        let settled = timeout.around(call, Step::Adjust, self.settle_up(call, usize::MAX).boxed());
+        if let Err(error) = block_on(settled) {
+            let debtors = self.debts.debtors().len();
+            tracing::warn!(target: "quotum", %error, debtors, "units granted without the store were never charged");
         }
     }
 }
@@ -217,20 +240,28 @@ impl Admission {
         Ok(states_of(&touched, &adjusted.balances))
     }
 
-    /// Charges what everybody owes from the time when the store could not be asked.
+    /// Does what could not be done while the store could not be asked: charges what is owed, and tells what was
+    /// revoked.
     ///
-    /// Of so many subjects at the most: a request that this is done for must not wait for all of them.
-    pub(crate) async fn collect_debts(&self, call: Call, subjects_max: usize) {
+    /// So much of each at the most: a request that this is done for must not wait for all of it.
+    pub(crate) async fn settle_up(&self, call: Call, at_most: usize) -> Result<(), StoreError> {
+        let charged = self.collect_debts(call, at_most).await;
+        charged.and(self.tell_revocations(call, at_most).await)
+    }
+
+    async fn collect_debts(&self, call: Call, subjects_max: usize) -> Result<(), StoreError> {
         if self.debts.are_none() {
-            return;
+            return Ok(());
         }
+        let mut collected = Ok(());
         for subject in self.debts.debtors().into_iter().take(subjects_max) {
             match self.collect_debt(call, &subject).await {
                 // What would fail again concerns this subject; anything else concerns the store.
-                Err(error) if error.retry() != Retry::Never => return,
-                _ => {}
+                Err(error) if error.retry() != Retry::Never => return Err(error),
+                outcome => collected = collected.and(outcome),
             }
         }
+        collected
     }
 
     /// Charges what a subject owes. Where the store still fails, it is owed on.
@@ -381,14 +412,13 @@ impl Admission {
     }
 
     /// Tells the store of the revocations that it could not be told of, so many at the most.
-    pub(crate) async fn tell_revocations(&self, call: Call, at_most: usize) {
-        let Some(tokens) = &self.tokens else { return };
+    async fn tell_revocations(&self, call: Call, at_most: usize) -> Result<(), StoreError> {
+        let Some(tokens) = &self.tokens else { return Ok(()) };
         for revocation in tokens.untold.now().iter().take(at_most) {
-            if self.store.forget_identities(call, &revocation.which, &revocation.event).await.is_err() {
-                return;
-            }
+            self.store.forget_identities(call, &revocation.which, &revocation.event).await?;
             tokens.untold.told(&revocation.which);
         }
+        Ok(())
     }
 
     /// Forgets here what an event says is to be forgotten.

@@ -395,6 +395,15 @@ impl Quota {
         block_on(self.inner.admission.forget_subject(Wait::Block, &self.inner.actor, subject))
     }
 
+    /// Gives this handle up, and charges before what was granted without the store. See [`crate::Quota::close`].
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::Quota::close`].
+    pub fn close(self) -> Result<(), Error> {
+        block_on(self.inner.close_in(Wait::Block))
+    }
+
     /// How many events were dropped. See [`crate::Quota::events_dropped`].
     #[must_use]
     pub fn events_dropped(&self) -> u64 {

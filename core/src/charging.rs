@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::admission::Admission;
 use crate::caller::{Caller, Charging};
-use crate::debt::Owed;
+use crate::debt::{Owed, Share};
 use crate::decision::{Decision, Denial, QuotaState, Trace, Unanswered};
 use crate::error::{Error, Retry};
 use crate::plan::{Plan, UNITS_MAX, upgrade};
@@ -216,7 +216,7 @@ impl Admission {
         let enforced: Costs = enforced.cloned().collect();
         if enforced.is_empty() {
             let passed = caller.allow(Vec::new());
-            return Ok(Decision { would_deny: Some(Box::new(denial)), trace: told(false), ..passed });
+            return Ok(Decision { would_deny: Some(Box::new(denial)), trace: told(None), ..passed });
         }
         let charges: Vec<Charge> = caller.touched(&enforced).iter().filter_map(Touched::charge).collect();
         let allowed = |metric: &str| caller.standing.plan.allow_degraded.get(metric).copied().unwrap_or(0);
@@ -226,17 +226,24 @@ impl Admission {
         }
         let step = if planted!("look_is_charged_when_the_store_is_dead") { Step::Charge(None) } else { step };
         let owed = match step {
-            Step::Look if self.debts.would_grant(subject, &enforced, allowed) => Owed::Granted,
+            Step::Look if self.debts.would_grant(subject, &enforced, allowed) => {
+                return Ok(Decision { degraded: true, trace: told(None), ..caller.allow(Vec::new()) });
+            }
             Step::Look => Owed::Refused,
             _ => self.debts.grant(subject, step.once(), &enforced, &charges, allowed),
         };
-        let repeated = owed == Owed::Repeated;
+        let repeated = matches!(owed, Owed::Repeated(_));
         match owed {
-            Owed::Granted | Owed::Repeated => {
-                let trace = told(step != Step::Look);
-                Ok(Decision { degraded: true, repeated, trace, ..caller.allow(Vec::new()) })
+            Owed::Granted(debt) | Owed::Repeated(debt) => {
+                let share = Share { subject: Arc::clone(subject), debt, costs: enforced, charges };
+                Ok(Decision {
+                    degraded: true,
+                    repeated,
+                    trace: told(Some(Box::new(share))),
+                    ..caller.allow(Vec::new())
+                })
             }
-            Owed::Refused => Ok(Decision { trace: told(false), ..caller.deny(Vec::new(), denial) }),
+            Owed::Refused => Ok(Decision { trace: told(None), ..caller.deny(Vec::new(), denial) }),
             Owed::Conflict => Err(conflict(step.once())),
         }
     }

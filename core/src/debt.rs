@@ -1,7 +1,8 @@
 //! Debts: units granted while the store could not be asked, to be charged when it can.
 //!
 //! Each subject may owe as much of a metric as its plan allows (`allow_degraded`), and no more: a dead
-//! store must not become a free one. Debts are in memory; a process that dies loses them.
+//! store must not become a free one. Debts are in memory: they are charged at the latest when the engine ends, and
+//! a process that dies loses them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,9 +10,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
+use crate::plan::UNITS_MAX;
 use crate::planted::planted;
 use crate::store::{Adjust, Adjustment, Charge, Once};
-use crate::usage::demand::Cost;
+use crate::usage::demand::{Cost, Costs};
 use crate::usage::hold::HoldId;
 
 /// How many subjects may owe at once. Beyond that, nothing more is granted without the store.
@@ -38,15 +40,26 @@ pub(crate) struct Debt {
     granted: BTreeMap<Arc<str>, u64>,
     /// How many are charging it, or have tried to and cannot know whether they did.
     charging: u32,
+    /// Whether what was owed under a key was settled: it is, once.
+    settled: bool,
+}
+
+/// One request's part of a debt: what a reservation may turn out not to have cost.
+#[derive(Debug, Clone)]
+pub(crate) struct Share {
+    pub(crate) subject: Arc<str>,
+    pub(crate) debt: HoldId,
+    pub(crate) costs: Costs,
+    pub(crate) charges: Vec<Charge>,
 }
 
 /// What came of asking for units without the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Owed {
-    /// They are owed.
-    Granted,
+    /// They are owed, as part of this debt.
+    Granted(HoldId),
     /// They are owed already, under the same idempotency key.
-    Repeated,
+    Repeated(HoldId),
     /// They are more than the subject may owe.
     Refused,
     /// The idempotency key was used for something else.
@@ -65,9 +78,9 @@ impl Debts {
     ) -> Owed {
         let mut debtors = self.debtors.lock();
         let owed = debtors.get(subject).map(Vec::as_slice).unwrap_or_default();
-        let made = |once: &Once| owed.iter().filter_map(|debt| debt.once.as_ref()).find(|made| made.key == once.key);
-        if let Some((made, once)) = once.and_then(|once| Some((made(once)?, once))) {
-            return if made.arguments == once.arguments { Owed::Repeated } else { Owed::Conflict };
+        let mut known = owed.iter().filter_map(|debt| Some((debt.id, debt.once.as_ref()?, once?)));
+        if let Some((made_by, made, once)) = known.find(|(_, made, once)| made.key == once.key) {
+            return if made.arguments == once.arguments { Owed::Repeated(made_by) } else { Owed::Conflict };
         }
         let room = debtors.len() < DEBTORS_MAX || debtors.contains_key(subject);
         if !room || !fits(owed, costs, allowed) {
@@ -81,16 +94,48 @@ impl Debts {
             .unwrap_or(debts.len());
         if place == debts.len() {
             let once = once.cloned();
-            debts.push(Debt { id, once, adjustments: Vec::new(), granted: BTreeMap::new(), charging: 0 });
+            let (adjustments, granted) = (Vec::new(), BTreeMap::new());
+            debts.push(Debt { id, once, adjustments, granted, charging: 0, settled: false });
         }
+        let mut owed = Owed::Refused;
         if let Some(debt) = debts.get_mut(place) {
             for Cost { metric, amount } in costs {
                 *debt.granted.entry(Arc::clone(metric)).or_insert(0) += amount;
             }
             charges.iter().for_each(|charge| debt.add(charge));
+            owed = Owed::Granted(debt.id);
         }
         self.count.store(debtors.len(), Ordering::Release);
-        Owed::Granted
+        owed
+    }
+
+    /// Has a share of a debt be what was really used, where `used` knows it of a metric. What was charged by now, or
+    /// may have been, stays as it is.
+    pub(crate) fn settle(&self, share: &Share, used: impl Fn(&str) -> Option<u64>) {
+        let mut debtors = self.debtors.lock();
+        let Some(debts) = debtors.get_mut(&share.subject) else { return };
+        let open = |debt: &&mut Debt| debt.id == share.debt && debt.charging == 0 && !debt.settled;
+        let Some(debt) = debts.iter_mut().find(open) else { return };
+        debt.settled = debt.once.is_some();
+        for Cost { metric, amount } in &share.costs {
+            let granted = debt.granted.entry(Arc::clone(metric)).or_insert(0);
+            *granted = replaced(*granted, *amount, used(metric));
+        }
+        // By its own counters: a request that was repeated under its key may have come in another period.
+        let whole = debt.settled;
+        for Adjustment { key, by } in &mut debt.adjustments {
+            let Adjust::Record(owed, _) = by else { continue };
+            let of_share = share.charges.iter().find(|charge| charge.key == *key).map(|charge| charge.amount);
+            if let Some(amount) = if whole { Some(*owed) } else { of_share } {
+                *owed = replaced(*owed, amount, used(&key.metric));
+            }
+        }
+        debt.adjustments.retain(|adjustment| !matches!(adjustment.by, Adjust::Record(0, _)));
+        debt.granted.retain(|_, units| *units > 0);
+        if debt.adjustments.is_empty() && debt.granted.is_empty() {
+            drop_debt(&mut debtors, &share.subject, share.debt);
+        }
+        self.count.store(debtors.len(), Ordering::Release);
     }
 
     /// Whether the subject may owe what costs ask for. Nothing is granted.
@@ -140,14 +185,22 @@ impl Debts {
     /// Forgets a debt that was charged.
     pub(crate) fn paid(&self, subject: &str, id: HoldId) {
         let mut debtors = self.debtors.lock();
-        if let Some(debts) = debtors.get_mut(subject) {
-            debts.retain(|debt| debt.id != id);
-            if debts.is_empty() {
-                debtors.remove(subject);
-            }
-        }
+        drop_debt(&mut debtors, subject, id);
         self.count.store(debtors.len(), Ordering::Release);
     }
+}
+
+fn drop_debt(debtors: &mut BTreeMap<Arc<str>, Vec<Debt>>, subject: &str, id: HoldId) {
+    let Some(debts) = debtors.get_mut(subject) else { return };
+    debts.retain(|debt| debt.id != id);
+    if debts.is_empty() {
+        debtors.remove(subject);
+    }
+}
+
+/// A sum in which one part is another now, if that is known.
+fn replaced(sum: u64, part: u64, by: Option<u64>) -> u64 {
+    sum.saturating_sub(part).saturating_add(by.unwrap_or(part)).min(UNITS_MAX)
 }
 
 /// Whether costs may be owed beside what is owed.

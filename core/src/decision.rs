@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::debt::Share;
 use crate::plan::{FeatureValue, Limit, UNITS_MAX};
 use crate::scope::ScopeState;
 use crate::store::StoreError;
@@ -106,8 +107,8 @@ pub(crate) struct Unanswered {
     pub(crate) cause: String,
     /// Units by metric.
     pub(crate) costs: Costs,
-    /// Whether they were granted all the same, and are owed. Who only looks owes nothing.
-    pub(crate) owed: bool,
+    /// What is owed, where they were granted all the same. Who only looks owes nothing.
+    pub(crate) owed: Option<Box<Share>>,
 }
 
 impl PartialEq for Trace {
@@ -147,7 +148,7 @@ impl Decision {
 
     /// Whether units were granted although the store could not answer.
     pub(crate) fn is_degraded_grant(&self) -> bool {
-        self.trace.unanswered.as_ref().is_some_and(|unanswered| unanswered.owed)
+        self.trace.unanswered.as_ref().is_some_and(|unanswered| unanswered.owed.is_some())
     }
 
     /// Why it is denied, or would be.

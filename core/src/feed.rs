@@ -77,8 +77,7 @@ impl Admission {
         if now.saturating_sub(due) >= self.feed.interval {
             // Postponed only then: nobody is served what is older, and one that goes away leaves it to the next.
             if self.follow(call).await {
-                self.collect_debts(call, OWED_AT_ONCE).await;
-                self.tell_revocations(call, OWED_AT_ONCE).await;
+                let _owed_on = self.settle_up(call, OWED_AT_ONCE).await;
             }
             self.postpone(now);
             return Call { now: self.call(wait).now, ..call };
@@ -92,8 +91,7 @@ impl Admission {
             let _done = Finally(&admission.feed.asking);
             pollster::block_on(async {
                 if admission.follow(admission.call(Wait::Block)).await {
-                    admission.collect_debts(admission.call(Wait::Block), usize::MAX).await;
-                    admission.tell_revocations(admission.call(Wait::Block), usize::MAX).await;
+                    let _owed_on = admission.settle_up(admission.call(Wait::Block), usize::MAX).await;
                 }
             });
         };

@@ -6,6 +6,7 @@ use crate::builder::Builder;
 use crate::decision::{Decision, QuotaState, Usage};
 use crate::error::Error;
 use crate::event::{Event, EventQuery};
+use crate::flight::unblocked;
 use crate::plan::{CatalogStatus, FeatureValue, Plan, Plans};
 use crate::policy::Enforcement;
 use crate::rate::{RateDecision, RateKey};
@@ -23,8 +24,8 @@ use std::time::Duration;
 /// The engine: asks a store, decides by the plans. Clones share everything.
 ///
 /// Needs no particular async runtime, and none of its verbs blocks the one it runs on: what may wait for
-/// a disk is done on threads of its own. Only dropping the last clone waits for work under way: until events are
-/// delivered, for 5 seconds at the most. For callers without a runtime there is [`blocking::Quota`](crate::blocking::Quota).
+/// a disk is done on threads of its own. Only dropping the last clone waits for work under way: see
+/// [`close`](Self::close). For callers without a runtime there is [`blocking::Quota`](crate::blocking::Quota).
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -458,6 +459,26 @@ impl Quota {
     /// As [`forget_token`](Self::forget_token).
     pub async fn forget_subject(&self, subject: &str) -> Result<(), Error> {
         self.admission.forget_subject(Wait::Yield, &self.actor, subject).await
+    }
+
+    /// Gives this handle up, and does before what could not be done while the store could not be asked: charges
+    /// what was granted without it, and tells it what was revoked. Other handles go on; with the last one the
+    /// engine ends, which never blocks the task's thread.
+    ///
+    /// Dropping the last handle does the same, but waits on the thread that drops it, for the store and for
+    /// listeners 5 seconds each at the most, and tells nobody whether it was done.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`] where the store cannot answer: with the last handle, what was owed is lost.
+    pub async fn close(self) -> Result<(), Error> {
+        self.close_in(Wait::Yield).await
+    }
+
+    pub(crate) async fn close_in(self, wait: Wait) -> Result<(), Error> {
+        let settled = self.admission.settle_up(self.admission.call(wait), usize::MAX).await;
+        unblocked(wait, move || drop(self)).await?;
+        Ok(settled?)
     }
 
     /// How many events were dropped because the callback or the log could not keep up.

@@ -9,9 +9,11 @@ use pollster::block_on;
 use crate::admission::{Admission, check_key, once, shadowed};
 use crate::aside::aside;
 use crate::charging::{Holding, Step};
+use crate::debt::Share;
 use crate::decision::{Decision, Denial, Reason};
 use crate::error::Error;
 use crate::event::{Event, EventName};
+use crate::plan::UNITS_MAX;
 use crate::policy::Enforcement;
 use crate::store::{Call, Part, Settle, Settled, Wait};
 use crate::usage::demand::{Cost, Costs, costs_of, some_costs_of};
@@ -54,6 +56,8 @@ pub(crate) struct Held {
     admission: Arc<Admission>,
     /// None where nothing is held: enforcement is off, the units are owed, or they are not counted.
     id: Option<HoldId>,
+    /// What is owed in place of a hold, where the store could not be asked.
+    owed: Option<Box<Share>>,
     decision: Decision,
     costs: Costs,
     expires_at: Timestamp,
@@ -137,7 +141,7 @@ impl Reservation {
     /// Lets the units stay held when this value is dropped: another process will settle them, or they
     /// expire.
     pub fn detach(mut self) -> Option<HoldId> {
-        self.held.id.take()
+        self.held.detach()
     }
 }
 
@@ -175,7 +179,7 @@ struct NeverReleased<'h>(&'h mut Held);
 
 impl Drop for NeverReleased<'_> {
     fn drop(&mut self) {
-        self.0.id = None;
+        self.0.detach();
     }
 }
 
@@ -192,17 +196,30 @@ impl Held {
         self.expires_at
     }
 
-    /// What dropping it releases: not what another request under the same key has reserved.
+    /// What dropping it releases: not what another request under the same key has reserved. What is owed needs no
+    /// store, and is released at once.
     fn take_unless_repeated(&mut self) -> Option<HoldId> {
-        self.id.take().filter(|_| !self.decision.repeated)
+        let (id, owed) = (self.id.take(), self.owed.take());
+        if self.decision.repeated {
+            return None;
+        }
+        if let Some(share) = owed {
+            self.admission.debts.settle(&share, |_| Some(0));
+        }
+        id
     }
 
-    pub(crate) const fn detach(&mut self) -> Option<HoldId> {
+    pub(crate) fn detach(&mut self) -> Option<HoldId> {
+        self.owed = None;
         self.id.take()
     }
 
     pub(crate) async fn commit(&mut self, wait: Wait, actual: &[(&str, u64)]) -> Result<Settlement, Error> {
-        for (metric, _) in actual {
+        for (metric, units) in actual {
+            if *units > UNITS_MAX {
+                let expected = format!("from 0 to {UNITS_MAX} units");
+                return Err(Error::argument("actual", format!("{units} {metric}"), expected));
+            }
             if !self.costs.iter().any(|cost| *cost.metric == **metric) {
                 let reserved: Vec<&str> = self.costs.iter().map(|cost| &*cost.metric).collect();
                 let expected = format!("one of those reserved: {}", reserved.join(", "));
@@ -230,6 +247,10 @@ impl Held {
     async fn settle(&mut self, wait: Wait, used: &[(&str, u64)]) -> Result<Settlement, Error> {
         let Some(id) = self.id else {
             let at = self.admission.call(wait).now;
+            if let Some(share) = self.owed.take() {
+                let used = |name: &str| used.iter().find(|(metric, _)| *metric == name).map(|(_, units)| *units);
+                self.admission.debts.settle(&share, used);
+            }
             return Ok(Settlement { at, parts: Vec::new(), repeated: false });
         };
         let settled = self.admission.commit(wait, id, used).await;
@@ -282,8 +303,10 @@ impl Admission {
         let modes = self.switchboard.modes();
         let later = |after: Duration| call.now.checked_add(after).unwrap_or(Timestamp::MAX);
         let expires_at = later(ttl);
-        let held =
-            |id, decision, costs, expires_at| Held { admission: Arc::clone(self), id, decision, costs, expires_at };
+        let held = |id, decision: Decision, costs, expires_at| {
+            let owed = decision.trace.unanswered.as_ref().and_then(|unanswered| unanswered.owed.clone());
+            Held { admission: Arc::clone(self), id, owed, decision, costs, expires_at }
+        };
         if modes.everywhere() == Enforcement::Off {
             return Ok(Ok(held(None, Decision::unasked(Some(subject)), named(costs), expires_at)));
         }

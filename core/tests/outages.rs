@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use pollster::block_on;
-use quotum::blocking::Quota;
+use quotum::blocking::{Quota, Reservation};
 use quotum::store::{Fault, FaultRule, Faults, Layered, MemoryStore, Step};
 use quotum::{
     Clock, Decision, Enforcement, Error, Event, EventName, EventQuery, ManualClock, Plans, Reason, Request,
@@ -55,6 +55,15 @@ impl Backend {
 
     fn consume(&self, subject: &str, metric: &str, units: u64) -> Decision {
         self.quota.consume(subject, &[(metric, units)]).unwrap()
+    }
+
+    fn reserve(&self, subject: &str, units: u64, key: Option<&str>) -> Reservation {
+        let (costs, ttl) = ([("jobs", units)], Duration::from_secs(60));
+        let reserved = match key {
+            Some(key) => self.quota.reserve_once(subject, &costs, ttl, key),
+            None => self.quota.reserve(subject, &costs, ttl),
+        };
+        reserved.unwrap().unwrap()
     }
 
     /// Heals the store, and lets the breaker's cool-down pass.
@@ -335,20 +344,111 @@ fn a_reservation_without_the_store_is_owed_once_under_its_key() {
     let backend = open();
     assert!(backend.consume("ana", "jobs", 1).allowed);
     backend.faults().break_all(Fault::Refuse);
-    for round in 0..3 {
-        let ttl = Duration::from_secs(60);
-        let reservation = backend.quota.reserve_once("ana", &[("jobs", 3)], ttl, "r").unwrap().unwrap();
-        assert_eq!((reservation.id(), reservation.decision().repeated), (None, round > 0));
+    let ttl = Duration::from_secs(60);
+    let first = backend.quota.reserve_once("ana", &[("jobs", 3)], ttl, "r").unwrap().unwrap();
+    assert_eq!((first.id(), first.decision().repeated), (None, false));
+    for _ in 0..3 {
+        let again = backend.quota.reserve_once("ana", &[("jobs", 3)], ttl, "r").unwrap().unwrap();
+        assert_eq!((again.id(), again.decision().repeated), (None, true), "a repetition gives nothing back");
     }
     backend.heal();
     assert!(backend.consume("ana", "jobs", 1).allowed);
     assert_eq!(backend.jobs("ana"), (5, 0));
     // It was charged, so there is nothing to hold any more when it is asked for again, nor to give back.
-    let ttl = Duration::from_secs(60);
     let again = backend.quota.reserve_once("ana", &[("jobs", 3)], ttl, "r").unwrap().unwrap();
     assert_eq!((again.id(), again.decision().repeated), (None, true));
     again.release().unwrap();
+    first.release().unwrap();
     assert_eq!(backend.jobs("ana"), (5, 0));
+}
+
+/// What was reserved is not what it cost: as long as it is only owed, a reservation settles it.
+#[test]
+fn a_reservation_without_the_store_costs_what_was_used_of_it() {
+    type Settle = fn(Reservation);
+    let settled: [(Settle, u64); 6] = [
+        (|reservation| drop(reservation.commit(&[("jobs", 1)]).unwrap()), 1),
+        (|reservation| drop(reservation.commit(&[]).unwrap()), 2),
+        (|reservation| drop(reservation.commit(&[("jobs", 4)]).unwrap()), 4),
+        (|reservation| drop(reservation.release().unwrap()), 0),
+        (drop, 0),
+        (|reservation| assert_eq!(reservation.detach(), None), 2),
+    ];
+    for key in [None, Some("key")] {
+        for (index, (settle, cost)) in settled.iter().enumerate() {
+            let backend = open();
+            assert!(backend.consume("ana", "jobs", 1).allowed);
+            backend.faults().break_all(Fault::Refuse);
+            let reservation = backend.reserve("ana", 2, key);
+            assert!(reservation.decision().degraded);
+            assert!(backend.consume("ana", "jobs", 1).degraded, "beside it");
+            settle(reservation);
+            backend.heal();
+            assert!(backend.consume("ana", "jobs", 1).allowed);
+            assert_eq!(backend.jobs("ana"), (3 + cost, 0), "{key:?} {index}");
+        }
+    }
+}
+
+#[test]
+fn what_a_reservation_without_the_store_did_not_use_may_be_granted_again() {
+    let backend = open();
+    assert!(backend.consume("ana", "jobs", 1).allowed);
+    backend.faults().break_all(Fault::Refuse);
+    let reservation = backend.reserve("ana", 3, None);
+    unavailable(&backend.consume("ana", "jobs", 1));
+    reservation.commit(&[("jobs", 1)]).unwrap();
+    assert!(backend.consume("ana", "jobs", 2).degraded);
+    unavailable(&backend.consume("ana", "jobs", 1));
+}
+
+/// Two that reserved under one key settle it once, whichever is first.
+#[test]
+fn what_is_owed_under_a_key_is_settled_once() {
+    let backend = open();
+    assert!(backend.consume("ana", "jobs", 1).allowed);
+    backend.faults().break_all(Fault::Refuse);
+    let first = backend.reserve("ana", 3, Some("k"));
+    let again = backend.reserve("ana", 3, Some("k"));
+    assert!(again.decision().repeated);
+    again.commit(&[("jobs", 2)]).unwrap();
+    first.release().unwrap();
+    backend.heal();
+    assert!(backend.consume("ana", "jobs", 1).allowed);
+    assert_eq!(backend.jobs("ana"), (4, 0));
+}
+
+/// Nobody but this engine knows what it has granted without the store.
+#[test]
+fn what_is_owed_is_charged_when_the_engine_ends() {
+    let ends: [fn(Quota); 3] =
+        [drop, |quota| quota.close().unwrap(), |quota| block_on(quota.to_async().close()).unwrap()];
+    for end in ends {
+        let Backend { store, clock, quota } = open();
+        assert!(quota.consume("ana", &[("jobs", 1)]).unwrap().allowed);
+        store.layer().break_all(Fault::Refuse);
+        assert!(quota.consume("ana", &[("jobs", 3)]).unwrap().degraded);
+        store.layer().heal();
+        clock.advance(Duration::from_secs(31));
+        end(quota);
+        let elsewhere = open_on(&store, &clock);
+        assert_eq!(elsewhere.usage("ana").unwrap().quotas.iter().map(|state| state.used).max(), Some(4));
+    }
+}
+
+#[test]
+fn an_engine_that_owes_something_ends_though_the_store_does_not_answer() {
+    let Backend { store, clock, .. } = open();
+    let builder = Quota::builder().plans(Plans::from_toml(PLANS).unwrap()).clock(clock).breaker(None);
+    let quota = builder.store_timeout(Duration::MAX).open_on(store.clone()).unwrap();
+    assert!(quota.consume("ana", &[("jobs", 1)]).unwrap().allowed);
+    store.layer().break_all(Fault::Refuse);
+    assert!(quota.consume("ana", &[("jobs", 3)]).unwrap().degraded);
+    assert!(matches!(quota.clone().close(), Err(Error::Store(_))));
+    store.layer().break_all(Fault::Hang);
+    let begin = Instant::now();
+    drop(quota);
+    assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
 }
 
 /// Another process, or the client's next attempt, may have reserved under the key before the debt is charged.
@@ -358,7 +458,7 @@ fn what_is_owed_under_a_key_is_not_charged_where_it_is_reserved_by_then() {
     assert!(backend.consume("ana", "jobs", 1).allowed);
     let ttl = Duration::from_secs(60);
     backend.faults().break_all(Fault::Refuse);
-    drop(backend.quota.reserve_once("ana", &[("jobs", 3)], ttl, "r").unwrap().unwrap());
+    backend.quota.reserve_once("ana", &[("jobs", 3)], ttl, "r").unwrap().unwrap().detach();
     backend.faults().heal();
     let elsewhere = open_on(&backend.store, &backend.clock);
     let reservation = elsewhere.reserve_once("ana", &[("jobs", 3)], ttl, "r").unwrap().unwrap();

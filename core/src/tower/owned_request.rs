@@ -107,7 +107,8 @@ impl OwnedRequest {
 
     /// What it costs is only set aside, for `ttl` at the most: the handler finds
     /// [`Reserved`](super::Reserved) among the request's extensions, and commits what was really used. A
-    /// request that is not committed, for whatever reason, costs nothing.
+    /// request that is not committed, for whatever reason, costs nothing; unless it was granted without the store,
+    /// and charged because the store came back meanwhile.
     ///
     /// Rate and features are decided first, and then the reservation is made: a request that is denied it has
     /// counted on its rate, as every other that is denied by a quota.
