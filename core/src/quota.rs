@@ -236,7 +236,8 @@ impl Quota {
     }
 
     /// The limiter alone: counts `cost` on a scope's rate, for a key that need not be a subject, such as the
-    /// address that a login comes from. The rate is that of all plans, or else the default plan's.
+    /// address that a login comes from. The rate is that of all plans, or else the default plan's; a scope that
+    /// only other plans have never fits.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -92,7 +92,7 @@ impl<'r> Request<'r> {
 
     /// A request by nobody who is known yet, such as a login. It needs a [rate for a key](Self::rate_for), such
     /// as the address that it comes from, and can ask for nothing else: the rate is that of all plans, or else
-    /// the default plan's, as for [`Quota::rate`](crate::Quota::rate).
+    /// the default plan's, as for [`Quota::rate`](crate::Quota::rate), and a scope that only other plans have is denied.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

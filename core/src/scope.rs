@@ -41,8 +41,7 @@ impl Admission {
         let plan = &caller.standing.plan;
         let key = pace.key.unwrap_or_else(|| RateKey::from(&*caller.owners.subject));
         let Some(rate) = caller.standing.plans.rate(plan, scope) else {
-            let scope = Some(Arc::clone(scope));
-            return Ok((Vec::new(), Some(Denial { scope, limit: Some(0), ..Denial::because(Reason::NeverFits) })));
+            return Ok((Vec::new(), Some(not_granted(scope))));
         };
         let decision = match purpose {
             Purpose::Charge => self.rates.decide(scope, key, rate, plan.rate_multiplier, pace.cost, now),
@@ -70,8 +69,8 @@ impl Admission {
     ) -> Result<RateDecision, Error> {
         check_cost(cost)?;
         let plans = self.plans(wait).await?;
-        let unlimited = Rate::unlimited();
-        let (scope, rate) = shared(&plans, scope, &unlimited)?;
+        let scope = plans.scope(scope)?;
+        let Some(rate) = plans.shared_rate(scope) else { return Ok(RateDecision::never()) };
         Ok(self.rates.decide(scope, key, rate, 1, cost, self.clock.monotonic()))
     }
 
@@ -84,8 +83,8 @@ impl Admission {
         purpose: Purpose,
     ) -> Result<Decision, Error> {
         check_cost(pace.cost)?;
-        let unlimited = Rate::unlimited();
-        let (scope, rate) = shared(plans, pace.scope, &unlimited)?;
+        let scope = plans.scope(pace.scope)?;
+        let Some(rate) = plans.shared_rate(scope) else { return Ok(Decision::deny(None, not_granted(scope))) };
         let now = self.clock.monotonic();
         let decision = match purpose {
             Purpose::Charge => self.rates.decide(scope, key, rate, 1, pace.cost, now),
@@ -111,11 +110,10 @@ fn would_pass(rate: &Rate, multiplier: u32, cost: u64, denied: &[RateState]) -> 
     })
 }
 
-/// The rate of a scope for whoever is not known to be on a plan. A scope that only dearer plans have limits no
-/// one who is not on them.
-fn shared<'p>(plans: &'p Plans, scope: &str, unlimited: &'p Rate) -> Result<(&'p Arc<str>, &'p Rate), Error> {
-    let scope = plans.scope(scope)?;
-    Ok((scope, plans.shared_rate(scope).unwrap_or(unlimited)))
+/// The denial of a scope that only other plans have. A name that a plan does not mention never means "unlimited",
+/// and whoever is not known to be on a plan is on none that has it.
+fn not_granted(scope: &Arc<str>) -> Denial {
+    Denial { scope: Some(Arc::clone(scope)), limit: Some(0), ..Denial::because(Reason::NeverFits) }
 }
 
 fn states_of(scope: &Arc<str>, decision: &RateDecision) -> Vec<ScopeState> {

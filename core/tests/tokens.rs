@@ -222,7 +222,8 @@ fn switching_quotas_off_lets_nobody_in_and_still_tells_who_asks() {
 
 #[test]
 fn a_request_by_anyone_is_counted_among_the_decisions() {
-    let plans = "default_plan = 'free'\nrates = { login = '1/minute' }\n[plans.free]\nfeatures = { excel = true }";
+    let plans = "default_plan = 'free'\nrates = { login = '1/minute' }\n[plans.free]\nfeatures = { excel = true }\n\
+        [plans.pro]\nrank = 1\nrates = { bulk = '9/minute' }";
     let denied = Arc::new(AtomicU64::new(0));
     let seen = Arc::clone(&denied);
     let quota = Quota::builder()
@@ -242,6 +243,8 @@ fn a_request_by_anyone_is_counted_among_the_decisions() {
     quota.set_enforcement(None, Enforcement::Enforce).unwrap();
     let limited = quota.admit(&login).unwrap();
     assert_eq!((limited.allowed, limited.subject, limited.rates.len()), (false, None, 1));
+    let bulk = quota.admit(&Request::by_anyone().rate_for("bulk", address.into(), 1)).unwrap().denied.unwrap();
+    assert_eq!((bulk.reason, bulk.scope.as_deref(), bulk.limit), (Reason::NeverFits, Some("bulk"), Some(0)));
     for mistake in [Request::by_anyone(), login.clone().feature("excel"), Request::by_anyone().rate("login")] {
         assert!(quota.admit(&mistake).is_err());
     }

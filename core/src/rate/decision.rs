@@ -66,6 +66,11 @@ impl RateDecision {
         }
     }
 
+    /// A cost where there is nothing to take it from, now or ever.
+    pub(crate) fn never() -> Self {
+        Self { never_fits: true, ..Self::new(false) }
+    }
+
     #[inline]
     pub(super) fn push(&mut self, state: RateState) {
         if let Some(place) = self.states.get_mut(self.len) {
