@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::caller::Caller;
+use crate::caller::{Caller, check_subject};
 use crate::charging::Step;
 use crate::clock::{Clock, Ratchet};
 use crate::debt::Debts;
@@ -25,7 +25,7 @@ use crate::rate::RateTable;
 use crate::recall::{Found, Recalled};
 use crate::record::{Changes, Records};
 use crate::request::{Purpose, Request, Who};
-use crate::scope::ScopeState;
+use crate::scope::{ScopeState, check_cost};
 use crate::store::{Call, Once, Store, Wait};
 use crate::token::{Authenticated, Tokens};
 use crate::usage::demand::{Cost, Costs, costs_of, some_costs_of};
@@ -95,7 +95,13 @@ impl Admission {
         let decision = match subject {
             // It guards logins, which are not opened by switching the quotas off or into shadow.
             None => return self.decide_for_anyone(call, request).await,
-            Some(subject) if modes.everywhere() == Enforcement::Off => Decision::unasked(Some(subject)),
+            Some(subject) if modes.everywhere() == Enforcement::Off => {
+                // A kill switch works also where nothing can be read.
+                match self.catalog.plans(call).await {
+                    Ok(plans) => undecided(&plans, subject, request)?,
+                    Err(_) => Decision::unasked(Some(subject)),
+                }
+            }
             Some(subject) => match self.caller_found(call, subject, found.caller).await {
                 Err(Error::Store(error)) => Decision::deny(Some(subject.into()), Denial::unanswered(&error)),
                 caller => self.decide_for(caller?, &modes, request).await?,
@@ -126,7 +132,7 @@ impl Admission {
 
     /// Rate, features and quota, for a caller who is known.
     async fn decide_for(&self, caller: Caller, modes: &Arc<Modes>, request: &Request<'_>) -> Result<Decision, Error> {
-        let asks = Asks::of(&caller, request)?;
+        let asks = Asks::of(&caller.standing.plans, request)?;
         // By the time of now: the store may have been asked about the caller.
         let (rates, denied) = self.gate(&caller, request, &asks, self.clock.monotonic())?;
         if let Some(denied) = denied {
@@ -237,14 +243,26 @@ pub(crate) struct Asks<'r> {
 }
 
 impl<'r> Asks<'r> {
-    pub(crate) fn of(caller: &Caller, request: &'r Request<'_>) -> Result<Self, Error> {
+    pub(crate) fn of(plans: &Plans, request: &'r Request<'_>) -> Result<Self, Error> {
         let costs = match request.asks_only_for_costs() {
-            true => some_costs_of(&caller.standing.plans, request.costs)?,
-            false => costs_of(&caller.standing.plans, request.costs, 1)?,
+            true => some_costs_of(plans, request.costs)?,
+            false => costs_of(plans, request.costs, 1)?,
         };
         request.idempotency_key.map(check_key).transpose()?;
-        Ok(Self { costs, features: features_of(&caller.standing.plans, &request.features)? })
+        Ok(Self { costs, features: features_of(plans, &request.features)? })
     }
+}
+
+/// The answer where enforcement is off: nothing is decided, but a mistake is a mistake, and would be found only
+/// when enforcement is back.
+pub(crate) fn undecided(plans: &Plans, subject: &str, request: &Request<'_>) -> Result<Decision, Error> {
+    check_subject(subject)?;
+    Asks::of(plans, request)?;
+    if let Some(pace) = request.pace {
+        plans.scope(pace.scope)?;
+        check_cost(pace.cost)?;
+    }
+    Ok(Decision::unasked(Some(subject)))
 }
 
 /// The denial of a token that speaks for nobody, which shadow does not lift: it would let anybody in.

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use crate::admission::{Admission, Asks, shadowed, stranger};
+use crate::admission::{Admission, Asks, shadowed, stranger, undecided};
 use crate::caller::{Asking, Caller};
 use crate::decision::Decision;
 use crate::error::Error;
@@ -67,8 +67,8 @@ impl Admission {
         };
         let modes = self.switchboard.read();
         if modes.everywhere() == Enforcement::Off {
-            let decision = Decision::unasked(Some(subject.id()));
-            return Some(Ok(Decision { identity, ..decision }));
+            let plans = self.catalog.known(call.monotonic(&*self.clock))?;
+            return Some(undecided(&plans, subject.id(), request).map(|decision| Decision { identity, ..decision }));
         }
         let caller = found.caller.insert(self.known_caller(call, subject)?);
         let decided = self.decide_known(caller, &modes, request)?;
@@ -82,7 +82,7 @@ impl Admission {
         modes: &Arc<Modes>,
         request: &Request<'_>,
     ) -> Option<Result<Decision, Error>> {
-        let asks = match Asks::of(caller, request) {
+        let asks = match Asks::of(&caller.standing.plans, request) {
             Ok(asks) => asks,
             Err(error) => return Some(Err(error)),
         };

@@ -8,6 +8,7 @@ use pollster::block_on;
 
 use crate::admission::{Admission, check_key, once, shadowed};
 use crate::aside::aside;
+use crate::caller::check_subject;
 use crate::charging::{Holding, Step};
 use crate::debt::Share;
 use crate::decision::{Decision, Denial, Reason};
@@ -308,6 +309,10 @@ impl Admission {
             Held { admission: Arc::clone(self), id, owed, decision, costs, expires_at }
         };
         if modes.everywhere() == Enforcement::Off {
+            check_subject(subject)?;
+            if let Ok(plans) = self.catalog.plans(call).await {
+                some_costs_of(&plans, costs)?;
+            }
             return Ok(Ok(held(None, Decision::unasked(Some(subject)), named(costs), expires_at)));
         }
         let caller = match self.caller(call, subject).await {

@@ -140,7 +140,7 @@ fn whole_ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 
-fn check_cost(cost: u64) -> Result<(), Error> {
+pub(crate) fn check_cost(cost: u64) -> Result<(), Error> {
     match cost {
         1..=UNITS_MAX => Ok(()),
         _ => Err(Error::argument("cost", cost, format!("from 1 to {UNITS_MAX} units"))),
