@@ -105,6 +105,34 @@ fn a_denial_ends_with_the_period() {
 }
 
 #[test]
+fn what_is_in_memory_ends_with_the_period_though_no_time_passes() {
+    let bench = Bench::new();
+    let quota = bench.open();
+    exhaust(&quota, "ana");
+    let used = || quota.usage("ana").unwrap().quotas.iter().map(|state| state.used).max();
+    assert_eq!(used(), Some(3));
+    bench.clock.set_wall("2026-03-11T00:00:00Z".parse().unwrap());
+    assert_eq!(used(), Some(0), "the wall clock was set");
+    allowed(&quota, "ana");
+}
+
+/// Who asks for ever other amounts must not fill the memory.
+#[test]
+fn of_the_denials_of_one_subject_the_last_few_are_remembered() {
+    let bench = Bench::new();
+    let quota = bench.open();
+    exhaust(&quota, "ana");
+    let ask = |units| bench.asked(|| assert!(!quota.consume("ana", &[("jobs", units)]).unwrap().allowed));
+    for units in 1..=100 {
+        ask(units);
+    }
+    for units in 97..=100 {
+        assert_eq!(ask(units), 0, "{units}");
+    }
+    assert!(ask(50) > 0);
+}
+
+#[test]
 fn every_change_that_could_let_a_request_pass_ends_its_denial_at_once() {
     type Change = (&'static str, fn(&Quota));
     let changes: [Change; 9] = [

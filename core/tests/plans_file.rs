@@ -193,6 +193,49 @@ fn every_kind_of_bad_quota_is_refused() {
 }
 
 #[test]
+fn what_is_allowed_without_the_store_is_units_of_a_metric_that_the_plan_has() {
+    let known = "found \"jbs\", expected a metric of the plan's quotas: jobs";
+    refused("allow_degraded = { jbs = 3 }", "plans.pro.allow_degraded.jbs", known);
+    for value in ["-1", "1.5", "'3'", "9007199254740992", "true"] {
+        let line = format!("allow_degraded = {{ jobs = {value} }}");
+        refused(&line, "plans.pro.allow_degraded.jobs", "expected a whole number from 0");
+    }
+}
+
+#[test]
+fn what_holds_for_members_and_for_all_plans_is_read_as_strictly() {
+    let fortnight = "found \"fortnight\", expected a period: minute, hour, day";
+    refused("member_quotas = { jobs = '5/fortnight' }", "plans.pro.member_quotas.jobs", fortnight);
+    refused("grace_days = -1", "plans.pro.grace_days", "found -1, expected a whole number from 0");
+    let bad = |line: &str, key: &str, message: &str| {
+        let text = format!("default_plan = 'free'\n{line}\n[plans.free]\n");
+        assert_problem(Plans::from_toml(&text), 2, key, message);
+    };
+    bad("rates = { api = '10/month' }", "rates.api", "found \"10/month\", expected a rate such as");
+    bad("grace_days = -1", "grace_days", "found -1, expected a whole number from 0");
+    bad("when_lapsed = 'maybe'", "when_lapsed", "found \"maybe\", expected \"default_plan\" or \"deny\"");
+}
+
+#[test]
+fn names_have_up_to_64_bytes() {
+    let (longest, longer) = ("n".repeat(64), "n".repeat(65));
+    let plans = |name: &str| {
+        let values =
+            format!("features = {{ {name} = 1 }}\nquotas = {{ {name} = '1/day' }}\nrates = {{ {name} = '1/day' }}");
+        Plans::from_toml(&format!("default_plan = '{name}'\n[plans.{name}]\n{values}"))
+    };
+    assert!(plans(&longest).is_ok());
+    let error = plans(&longer).unwrap_err();
+    assert!(error.problems.iter().any(|problem| problem.message.contains("expected up to 64 letters")), "{error}");
+    for table in ["features", "quotas", "member_quotas", "rates", "prices"] {
+        let key = format!("plans.pro.{table}.{longer}");
+        let line = format!("{table} = {{ {longer} = 1 }}");
+        let text = format!("default_plan = 'free'\n[plans.free]\nrank = 1\n[plans.pro]\n{line}\n");
+        assert_problem(Plans::from_toml(&text), 5, &key, "expected up to 64 letters");
+    }
+}
+
+#[test]
 fn a_file_without_what_it_needs_is_refused() {
     assert_problem(
         Plans::from_toml("plans = { free = {} }"),
@@ -230,6 +273,8 @@ fn duplicates_are_refused_in_both_formats() {
     assert_problem(Plans::from_toml(toml), 4, "", "this is not TOML: duplicate key");
     let json = "{\"default_plan\": \"a\",\n\"plans\": {\"a\": {},\n\"a\": {}}}";
     assert_problem(Plans::from_json(json), 3, "plans.a", "a second time");
+    let json = "{\"default_plan\": \"free\", \"plans\": {\"free\": {\"quotas\": {\"jobs\": \"1/day\",\n\"jobs\": \"2/day\"}}}}";
+    assert_problem(Plans::from_json(json), 2, "plans.free.quotas.jobs", "a second time");
     let json = "{\"default_plan\": \"a\",\n\"default_plan\": \"a\", \"plans\": {\"a\": {}}}";
     assert_problem(Plans::from_json(json), 2, "default_plan", "a second time");
 }
