@@ -229,3 +229,33 @@ impl Debt {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::panic, clippy::indexing_slicing)]
+mod tests {
+    use super::*;
+
+    fn grant(debts: &Debts, subject: &Arc<str>) -> Owed {
+        let costs = [Cost { metric: "jobs".into(), amount: 1 }];
+        debts.grant(subject, None, &costs, &[], |_| 2)
+    }
+
+    #[test]
+    fn no_more_subjects_owe_than_there_is_room_for() {
+        let debts = Debts::default();
+        let subjects: Vec<Arc<str>> = (0..DEBTORS_MAX).map(|number| format!("subject-{number}").into()).collect();
+        for subject in &subjects {
+            assert!(matches!(grant(&debts, subject), Owed::Granted(_)));
+        }
+        let (first, another): (&Arc<str>, Arc<str>) = (&subjects[0], "another".into());
+        assert_eq!(grant(&debts, &another), Owed::Refused);
+        assert!(!debts.would_grant(&another, &[], |_| 2));
+        let Owed::Granted(id) = grant(&debts, first) else { panic!("it owes something already") };
+        assert_eq!(grant(&debts, first), Owed::Refused, "but no more than it may");
+
+        assert!(debts.close(first, id).is_some());
+        debts.paid(first, id);
+        assert!(matches!(grant(&debts, &another), Owed::Granted(_)), "there is room again");
+        assert_eq!(grant(&debts, first), Owed::Refused, "for one");
+    }
+}

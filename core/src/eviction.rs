@@ -5,12 +5,12 @@
 
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use serde_json::json;
 
 use crate::admission::Admission;
 use crate::event::{Event, EventName};
 use crate::store::Call;
-use crate::sync::Mutex;
 
 /// How long a cache is not told of again.
 const TOLD_EVERY: Duration = Duration::from_secs(60);

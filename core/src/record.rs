@@ -327,6 +327,15 @@ fn nanoseconds(time: Duration) -> u64 {
 mod tests {
     use super::*;
 
+    /// Who knows which subjects share a lock could have all requests wait for one.
+    #[test]
+    fn no_two_engines_keep_subjects_at_the_same_places() {
+        let (one, other) = (Records::bounded(SHARDS), Records::bounded(SHARDS));
+        let hash = |records: &Records, number: u32| records.hasher.hash_one(format!("subject-{number}"));
+        assert!((0..64).all(|number| hash(&one, number) == hash(&one, number)));
+        assert!((0..64).all(|number| hash(&one, number) != hash(&other, number)));
+    }
+
     #[test]
     fn records_stay_under_their_cap_and_the_least_used_go_first() {
         let records = Records::bounded(SHARDS * 2);

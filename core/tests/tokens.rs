@@ -4,11 +4,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use quotum::blocking::Quota;
+use quotum::http::Mapping;
 use quotum::store::{Call, Layer, Layered, MemoryStore, Step, Store, StoreError, StoreFuture};
-use quotum::token::{Authenticated, Identity, Pepper, TokenCacheOptions, VerifyError, blocking_verifier};
+use quotum::token::{
+    Authenticated, Identity, Pepper, TokenCacheOptions, VerifyError, async_verifier, blocking_verifier,
+};
 use quotum::{Enforcement, Error, EventName, EventQuery, ManualClock, Plans, Reason, Request};
 
 const PLANS: &str = "default_plan = 'free'\n[plans.free]\nquotas = { jobs = '3/day' }";
@@ -178,6 +182,82 @@ fn a_revocation_holds_here_though_the_store_fails_and_elsewhere_once_it_does_not
         let audit = here.events(&EventQuery::changes()).unwrap();
         assert_eq!((audit.len(), audit[0].actor.as_deref()), (1, Some("ops")), "told once");
     }
+}
+
+/// Counts what a store is asked about tokens.
+#[derive(Debug, Default)]
+struct Counted {
+    found: AtomicU64,
+    put: AtomicU64,
+}
+
+impl Layer for Counted {
+    fn around<'a, T: Send + 'a>(&'a self, _: Call, step: Step, inner: StoreFuture<'a, T>) -> StoreFuture<'a, T> {
+        match step {
+            Step::Identity => self.found.fetch_add(1, Ordering::SeqCst),
+            Step::PutIdentity => self.put.fetch_add(1, Ordering::SeqCst),
+            _ => 0,
+        };
+        inner
+    }
+}
+
+impl Counted {
+    fn counts(&self) -> (u64, u64) {
+        (self.found.load(Ordering::SeqCst), self.put.load(Ordering::SeqCst))
+    }
+}
+
+/// Floods must not reach the store behind the cache any more than the verifier.
+#[test]
+fn the_store_is_asked_about_tokens_as_seldom_as_the_verifier() {
+    let backend = Backend::new();
+    let layered = Arc::new(Layered::new(memory(), Counted::default()));
+    let store: Arc<dyn Store> = layered.clone();
+    let quota = backend.open(&store, true);
+    for malformed in ["", "key-of-ana\0", "key-of-ana\n", &"x".repeat(1 << 20)] {
+        assert!(matches!(quota.authenticate(malformed).unwrap(), Authenticated::Refused), "{malformed:.10?}");
+    }
+    assert_eq!((layered.layer().counts(), backend.asked()), ((0, 0), 0));
+
+    for _ in 0..2 {
+        let _ = quota.authenticate("guessed").unwrap();
+    }
+    assert_eq!((layered.layer().counts(), backend.asked()), ((1, 0), 1));
+
+    let together = std::sync::Barrier::new(1_000);
+    std::thread::scope(|scope| {
+        for _ in 0..1_000 {
+            scope.spawn(|| {
+                together.wait();
+                assert!(matches!(quota.authenticate("key-of-ana").unwrap(), Authenticated::Known(_)));
+            });
+        }
+    });
+    assert_eq!((layered.layer().counts(), backend.asked()), ((2, 1), 2));
+
+    for stranger in 0..20_000 {
+        let _ = quota.authenticate(&format!("stranger-{stranger}")).unwrap();
+    }
+    assert_eq!((layered.layer().counts(), backend.asked()), ((20_002, 1), 20_002), "what is refused is not kept");
+}
+
+#[test]
+fn no_more_tokens_are_verified_at_once_than_may_be() {
+    let verifier = async_verifier(|_| std::future::pending());
+    let builder = Quota::builder().plans(Plans::from_toml(PLANS).unwrap()).verifier(verifier);
+    let tasks = builder.verifications_max(2).open("memory:").unwrap().to_async();
+    let mut context = Context::from_waker(Waker::noop());
+    let mut ask = |token: &'static str| {
+        let mut asked = Box::pin(tasks.authenticate(token));
+        (asked.as_mut().poll(&mut context), asked)
+    };
+    let waiting = ["a", "b", "b"].map(&mut ask);
+    assert!(waiting.iter().all(|(polled, _)| polled.is_pending()));
+    let (Poll::Ready(Err(error)), _) = ask("c") else { panic!("a third token") };
+    assert!(matches!(error, Error::Verify(VerifyError::Crowded { calls_max: 2 })), "{error}");
+    let answer = Mapping::new().answer_error(&error, "2026-03-10T15:00:00Z".parse().unwrap());
+    assert_eq!(answer.denied.unwrap().status, 503);
 }
 
 #[cfg(feature = "sqlite")]

@@ -1,5 +1,6 @@
 use std::convert::Infallible;
 use std::future::{Future, Ready, pending, ready};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
@@ -371,6 +372,30 @@ fn a_reservation_that_nobody_takes_is_released() {
     let service = reserving(&quota).layer(Handler::default());
     assert_eq!(ask(&service, get("/")).body(), "for anatester");
     wait_until_nothing_is_held(&quota, "ana");
+}
+
+#[test]
+fn a_handler_that_fails_or_panics_releases_what_was_reserved_for_it() {
+    let quota = open();
+    let failing = service_fn(|request: Request<()>| async move {
+        let _reserved = request.extensions().get::<Reserved>().unwrap().take();
+        Err::<Response<String>, _>("out of luck")
+    });
+    assert_eq!(block_on(reserving(&quota).layer(failing).oneshot(get("/"))).unwrap_err(), "out of luck");
+    wait_until_nothing_is_held(&quota, "ana");
+
+    let panicking = service_fn(|request: Request<()>| async move {
+        let _reserved = request.extensions().get::<Reserved>().unwrap().take();
+        match request.uri().path() {
+            "/" => panic!("a handler's own fault"),
+            _ => Ok::<_, Infallible>(Response::new(String::new())),
+        }
+    });
+    let service = reserving(&quota).layer(panicking);
+    let handled = std::panic::catch_unwind(AssertUnwindSafe(|| ask(&service, get("/"))));
+    assert!(handled.is_err());
+    wait_until_nothing_is_held(&quota, "ana");
+    assert_eq!(ask(&service, get("/other")).status(), StatusCode::OK);
 }
 
 #[test]

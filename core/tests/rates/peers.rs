@@ -52,6 +52,17 @@ fn threads_that_meet_at_the_end_of_a_window_lose_no_count() {
     }
 }
 
+/// Who knows where keys are kept can choose some that share a place, and crowd a victim out of it.
+#[test]
+fn no_two_tables_keep_a_key_at_the_same_place() {
+    let (one, other) = (RateTable::with_capacity(1_000), RateTable::with_capacity(1_000));
+    for number in 0..1_000 {
+        let key = format!("key-{number}");
+        assert_eq!(one.place("api", key.as_str().into()), one.place("api", key.as_str().into()));
+        assert_ne!(one.place("api", key.as_str().into()), other.place("api", key.as_str().into()), "{key}");
+    }
+}
+
 /// rate-limiter-flexible arms a timer for each window; a long one overflows it, and all pass.
 #[test]
 fn the_longest_window_holds_to_its_end() {
