@@ -526,6 +526,8 @@ impl Simulation {
                 false => self.kept.push((engine, reservation)),
             }
         }
+        // What is killed settles nothing at its end.
+        self.engines[index].way.be(Mood::Dead);
         self.engines[index] = self.open(plans);
     }
 
