@@ -13,6 +13,10 @@ use super::period::{Period, Window};
 use crate::plan::{Limit, UNITS_MAX};
 use crate::planted::planted;
 
+/// How many of the newest windows are in use whatever a clock says: one that is far ahead must have made as many
+/// of its own before anybody's present window is an old one.
+pub(crate) const WINDOWS_KEPT: usize = 3;
+
 /// Names one counter. The window's start is part of the name, so a new period is a new counter.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct CounterKey {

@@ -64,6 +64,9 @@ pub enum Period {
     Total,
 }
 
+/// How long the counters of a subject that does not come back are kept at the least.
+const KEPT_IDLE: SignedDuration = SignedDuration::from_hours(24 * 400);
+
 /// The stretch of time that one period covers: `start` belongs to it, `end` to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Window {
@@ -126,8 +129,11 @@ impl Period {
         }
     }
 
-    /// How long a store keeps a counter after its window began: short periods would otherwise fill
-    /// the store, and longer ones are a subject's history. `None` keeps it for ever.
+    /// How long a store keeps a counter after its window began, once the subject has a newer one of the
+    /// metric and period: short periods would otherwise fill the store, and longer ones are a subject's
+    /// history. `None` keeps it for ever. A subject that has no newer one is kept as [`kept_idle_for`] says.
+    ///
+    /// [`kept_idle_for`]: Self::kept_idle_for
     ///
     /// Far longer than any two processes' clocks disagree: a process that is behind must still find
     /// the counter of the window it believes in, or it would grant that window twice.
@@ -137,6 +143,20 @@ impl Period {
             Self::Minute | Self::Hour => Some(SignedDuration::from_hours(48)),
             Self::Day | Self::BillingDay => Some(SignedDuration::from_hours(24 * 400)),
             _ => None,
+        }
+    }
+
+    /// How long a store keeps a counter after its window began, though its subject never comes back: 400 days,
+    /// or as long as [`kept_for`] if that is longer. `None` keeps it for ever.
+    ///
+    /// Measured by the clock of whoever comes, which may be wrong by far more than two that are set are apart.
+    ///
+    /// [`kept_for`]: Self::kept_for
+    #[must_use]
+    pub const fn kept_idle_for(self) -> Option<SignedDuration> {
+        match self.kept_for() {
+            Some(kept) if kept.as_secs() < KEPT_IDLE.as_secs() => Some(KEPT_IDLE),
+            kept => kept,
         }
     }
 

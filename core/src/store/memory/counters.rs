@@ -1,15 +1,17 @@
 //! The counters of the memory store, in shards that a step locks together.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
 
+use super::sweeps::Sweeps;
 use crate::HoldId;
 use crate::planted::planted;
 use crate::store::{Balance, Charge, CounterKey, Part, Settle, settle_one};
+use crate::usage::counter::WINDOWS_KEPT;
 use crate::usage::period::Period;
 
 /// How many parts the counters are split into, so that two subjects seldom wait for one lock.
@@ -22,7 +24,11 @@ pub(super) struct Counters {
 }
 
 /// The counters of some subjects.
-type Shard = HashMap<Arc<str>, Subject>;
+#[derive(Debug, Default)]
+struct Shard {
+    subjects: HashMap<Arc<str>, Subject>,
+    sweeps: Sweeps,
+}
 
 /// The counters of one subject, by metric, period and start, so that old ones lie side by side.
 type Subject = BTreeMap<(Arc<str>, Period, i64), Counter>;
@@ -40,6 +46,44 @@ impl Counter {
         while let Some(first) = self.holds.first_entry().filter(|first| first.key().0 <= now.as_millisecond()) {
             self.balance = self.balance.unheld(first.remove());
         }
+    }
+}
+
+impl Shard {
+    /// The counters of a subject, which is added where it is new.
+    fn subject(&mut self, subject: &Arc<str>, now: Timestamp) -> &mut Subject {
+        if self.sweeps.are_due(self.subjects.len()) && !self.subjects.contains_key(subject) {
+            self.forget_idle(now);
+            self.sweeps.swept(self.subjects.len());
+        }
+        self.subjects.entry(Arc::clone(subject)).or_default()
+    }
+
+    /// Drops the old counters of subjects that have not come back, unless something is held on them.
+    ///
+    /// Old is what a clock calls so, and the windows that are here: one clock that is years ahead makes no counter
+    /// old until there are three windows of that future.
+    fn forget_idle(&mut self, now: Timestamp) {
+        let mut newest: BTreeMap<Period, BTreeSet<i64>> = BTreeMap::new();
+        for (_, period, start_s) in self.subjects.values().flat_map(BTreeMap::keys) {
+            let newest = newest.entry(*period).or_default();
+            if newest.insert(*start_s) && newest.len() > WINDOWS_KEPT {
+                newest.pop_first();
+            }
+        }
+        let before_s = |period: Period| {
+            let third = newest.get(&period).filter(|newest| newest.len() == WINDOWS_KEPT)?.first()?;
+            Some(now.as_second().min(*third) - period.kept_idle_for()?.as_secs())
+        };
+        let forgotten: BTreeMap<Period, i64> =
+            newest.keys().filter_map(|period| Some((*period, before_s(*period)?))).collect();
+        self.subjects.retain(|_, counters| {
+            counters.retain(|(_, period, start_s), counter| {
+                counter.expire(now);
+                counter.balance.held > 0 || forgotten.get(period).is_none_or(|before_s| *start_s >= *before_s)
+            });
+            !counters.is_empty()
+        });
     }
 }
 
@@ -79,12 +123,13 @@ impl Locked<'_> {
     }
 
     pub(super) fn put(&mut self, key: &CounterKey, balance: Balance) {
-        let Some(shard) = self.shard(key) else { return };
-        let counters = shard.entry(Arc::clone(&key.subject)).or_default();
-        if let Some(counter) = counters.get_mut(&place(key, key.start_s)) {
+        if let Some(counter) = self.counter(key) {
             counter.balance = balance;
             return;
         }
+        let now = self.now;
+        let Some(shard) = self.shard(key) else { return };
+        let counters = shard.subject(&key.subject, now);
         let mut balance = balance;
         if planted!("bonus_follows_into_the_next_window") {
             let before = counters.range(place(key, i64::MIN)..place(key, key.start_s)).next_back();
@@ -118,7 +163,7 @@ impl Locked<'_> {
     }
 
     fn counter(&mut self, key: &CounterKey) -> Option<&mut Counter> {
-        self.shard(key)?.get_mut(&key.subject)?.get_mut(&place(key, key.start_s))
+        self.shard(key)?.subjects.get_mut(&key.subject)?.get_mut(&place(key, key.start_s))
     }
 
     fn shard(&mut self, key: &CounterKey) -> Option<&mut Shard> {
@@ -129,4 +174,63 @@ impl Locked<'_> {
 
 fn place(key: &CounterKey, start_s: i64) -> (Arc<str>, Period, i64) {
     (Arc::clone(&key.metric), key.period, start_s)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Limit;
+
+    const DAY_S: i64 = 24 * 3_600;
+
+    fn key(subject: &str, period: Period, start_s: i64) -> CounterKey {
+        CounterKey { subject: subject.into(), metric: "jobs".into(), period, start_s }
+    }
+
+    fn put(counters: &Counters, key: &CounterKey, balance: Balance) {
+        let now = Timestamp::from_second(key.start_s).unwrap();
+        counters.lock(std::iter::once(key), now).put(key, balance);
+    }
+
+    fn subjects(counters: &Counters) -> usize {
+        counters.shards.iter().map(|shard| shard.lock().subjects.len()).sum()
+    }
+
+    #[test]
+    fn subjects_that_never_come_back_go_in_time() {
+        let counters = Counters::new();
+        for day in 0..100 {
+            for subject in 0..100 {
+                put(&counters, &key(&format!("{day}-{subject}"), Period::Hour, day * 100 * DAY_S), Balance::of(1));
+            }
+            put(&counters, &key(&format!("{day}"), Period::Month, 0), Balance::of(1));
+        }
+        let found = subjects(&counters);
+        assert!(found < 3_000, "{found} of 10,100");
+        let months =
+            (0..100).filter(|day| counters.shards.iter().any(|s| s.lock().subjects.contains_key(&*format!("{day}"))));
+        assert_eq!(months.count(), 100, "longer periods are kept for ever");
+    }
+
+    #[test]
+    fn a_counter_on_which_something_is_held_stays() {
+        let counters = Counters::new();
+        let held = key("ana", Period::Minute, 0);
+        let expires_at = Timestamp::from_second(1_000 * DAY_S).unwrap();
+        let id = HoldId::from_bytes([7; 16]);
+        {
+            let mut counters = counters.lock(std::iter::once(&held), Timestamp::UNIX_EPOCH);
+            counters.put(&held, Balance::of(2).holding(3));
+            counters.expire_later(&held, id, 3, expires_at);
+        }
+        for subject in 0..10_000 {
+            let start_s = 900 * DAY_S + subject / 100 * 60;
+            put(&counters, &key(&subject.to_string(), Period::Minute, start_s), Balance::of(1));
+        }
+        let mut locked = counters.lock(std::iter::once(&held), Timestamp::from_second(900 * DAY_S).unwrap());
+        assert_eq!((locked.balance(&held).used, locked.balance(&held).held), (2, 3));
+        let charge = Charge { key: held.clone(), amount: 3, limit: Limit::Units(9) };
+        let part = locked.settle(&charge, &Settle { id, used: Vec::new() }, expires_at);
+        assert_eq!((part.used, part.balance.used), (3, 5));
+    }
 }

@@ -159,3 +159,35 @@ impl Ledger {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn time(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn once(number: i64, kept_until: Timestamp) -> Once {
+        let (subject, key) = (Arc::from("ana"), Arc::from(number.to_string()));
+        Once { subject, key, arguments: Fingerprint::of(&[b"1"]), kept_until }
+    }
+
+    #[test]
+    fn steps_and_holds_go_when_their_time_is_over() {
+        let mut ledger = Ledger::default();
+        let sizes = |ledger: &Ledger| (ledger.steps.len(), ledger.holds.len(), ledger.ends.len());
+        let mut open = |from: i64, count: i64, now: Timestamp| {
+            let kept_until = time(now.as_second() + 60);
+            for number in from..from + count {
+                let id = HoldId::from_bytes(i128::from(number).to_be_bytes());
+                let hold = Hold { id, once: None, charges: Vec::new(), expires_at: kept_until, kept_until };
+                ledger.remember(&once(number, kept_until), now, Vec::new(), None);
+                ledger.open(&hold, now, Vec::new());
+            }
+            sizes(&ledger)
+        };
+        assert_eq!(open(0, 1_000, time(0)), (1_000, 1_000, 2_000));
+        assert_eq!(open(1_000, 400, time(61)), (400, 400, 800));
+    }
+}

@@ -41,3 +41,22 @@ impl Log {
         found.into_iter().take(query.limit).cloned().collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::EventName;
+
+    #[test]
+    fn the_newest_occurrences_are_kept_and_all_changes() {
+        let mut log = Log::default();
+        for number in 0..12_000 {
+            let name = if number % 100 == 0 { EventName::UsageAdjusted } else { EventName::RateLimited };
+            log.append(&Event::new(name, crate::Timestamp::UNIX_EPOCH));
+        }
+        assert_eq!(log.read(&EventQuery { limit: usize::MAX, ..EventQuery::changes() }).len(), 120);
+        let all = log.read(&EventQuery { limit: usize::MAX, ..EventQuery::all() });
+        assert_eq!(all.len(), 120 + OCCURRENCES_MAX);
+        assert_eq!(log.occurrences.front().map(|event| event.sequence), Some(1_900));
+    }
+}

@@ -4,6 +4,7 @@
 mod counters;
 mod ledger;
 mod log;
+mod sweeps;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;

@@ -38,8 +38,8 @@ pub(super) struct Batch<'c> {
 struct Counter {
     stored: Option<Balance>,
     now: Balance,
-    /// Whether the holds on it that have expired are resolved.
-    expired: bool,
+    /// By when the holds on it that have expired are resolved, if they are.
+    expired_by: Option<Timestamp>,
 }
 
 impl<'c> Batch<'c> {
@@ -114,7 +114,7 @@ impl<'c> Batch<'c> {
     pub(super) fn balance(&mut self, now: Timestamp, key: &CounterKey) -> Result<Balance, StoreError> {
         let balance = self.load(key)?;
         let Some(counter) = self.counters.get_mut(key) else { return Ok(balance) };
-        if std::mem::replace(&mut counter.expired, true) || balance.held == 0 {
+        if counter.expired_by.replace(now).is_some() || balance.held == 0 {
             return Ok(balance);
         }
         self.expire_holds(now, key)?;
@@ -128,7 +128,7 @@ impl<'c> Batch<'c> {
         }
         let stored = counter::read(self.connection, key)?;
         let now = stored.unwrap_or_default();
-        self.counters.insert(key.clone(), Counter { stored, now, expired: false });
+        self.counters.insert(key.clone(), Counter { stored, now, expired_by: None });
         Ok(now)
     }
 
@@ -141,15 +141,26 @@ impl<'c> Batch<'c> {
 
     /// Writes the counters that have changed, at the end of the transaction.
     pub(super) fn write(&mut self) -> Result<(), StoreError> {
-        for (key, counter) in self.counters.drain() {
+        let mut created = Vec::new();
+        for (key, counter) in &self.counters {
             let written = match counter.stored {
                 Some(stored) if stored == counter.now => Ok(()),
                 // A refund of what was never charged leaves no trace.
                 None if counter.now == Balance::default() => Ok(()),
-                Some(_) => counter::update(self.connection, &key, counter.now),
-                None => counter::create(self.connection, &key, counter.now),
+                Some(_) => counter::update(self.connection, key, counter.now),
+                None => {
+                    created.push((key, counter.expired_by));
+                    counter::create(self.connection, key, counter.now)
+                }
             };
             written.map_err(failure)?;
+        }
+        // Afterwards, so that nothing is forgotten that is yet to be written.
+        for (key, now) in created {
+            counter::forget_older(self.connection, key).map_err(failure)?;
+            if let Some(now) = now {
+                counter::forget_idle(self.connection, key.period, now).map_err(failure)?;
+            }
         }
         Ok(())
     }

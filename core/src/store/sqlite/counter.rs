@@ -6,6 +6,18 @@ use rusqlite::{Connection, OptionalExtension};
 use super::failure::{damaged, failure};
 use crate::plan::UNITS_MAX;
 use crate::store::{Balance, CounterKey, StoreError};
+use crate::usage::period::Period;
+
+/// How many counters of idle subjects are deleted for each one that is made, so that none needs a sweep.
+const DELETED_AT_ONCE: i64 = 4;
+
+/// SQL that is true of counters of the period `?1`, which is one of the short ones: said so, because only those
+/// are in the index.
+macro_rules! is_short {
+    () => {
+        "period = ?1 AND period IN ('minute', 'hour', 'day', 'billing_day')"
+    };
+}
 
 pub(super) fn read(connection: &Connection, key: &CounterKey) -> Result<Option<Balance>, StoreError> {
     let row = connection
@@ -59,13 +71,43 @@ pub(super) fn create(connection: &Connection, key: &CounterKey, balance: Balance
             "INSERT INTO counter (subject, metric, period, start_s, used, held, bonus, overage, told)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         )?
-        .execute(row_of(key, balance))?;
-    if let Some(before_s) = key.forget_before_s() {
-        connection
-            .prepare_cached("DELETE FROM counter WHERE subject = ?1 AND metric = ?2 AND period = ?3 AND start_s < ?4")?
-            .execute((&*key.subject, &*key.metric, key.period.as_str(), before_s))?;
-    }
-    Ok(())
+        .execute(row_of(key, balance))
+        .map(drop)
+}
+
+/// Deletes what is too old of the same subject, metric and period, once a new counter of them is there.
+pub(super) fn forget_older(connection: &Connection, key: &CounterKey) -> rusqlite::Result<()> {
+    let Some(before_s) = key.forget_before_s() else { return Ok(()) };
+    connection
+        .prepare_cached("DELETE FROM counter WHERE subject = ?1 AND metric = ?2 AND period = ?3 AND start_s < ?4")?
+        .execute((&*key.subject, &*key.metric, key.period.as_str(), before_s))
+        .map(drop)
+}
+
+/// Deletes some of the oldest counters of subjects that have not come back, unless something is held on them.
+///
+/// Old is what a clock calls so, and the windows in the store: one clock that is years ahead makes no counter old
+/// until the store has three windows of that future.
+pub(super) fn forget_idle(connection: &Connection, period: Period, now: Timestamp) -> rusqlite::Result<()> {
+    let Some(kept) = period.kept_idle_for() else { return Ok(()) };
+    // Each of the three newest windows is found by one look into the index, however many counters it has.
+    connection
+        .prepare_cached(concat!(
+            "DELETE FROM counter WHERE (subject, metric, period, start_s) IN
+             (SELECT subject, metric, period, start_s FROM counter
+              WHERE ",
+            is_short!(),
+            " AND held = 0 AND start_s < ?3 + min(?2, (SELECT max(start_s) FROM counter WHERE ",
+            is_short!(),
+            " AND start_s < (SELECT max(start_s) FROM counter WHERE ",
+            is_short!(),
+            " AND start_s < (SELECT max(start_s) FROM counter WHERE ",
+            is_short!(),
+            "))))
+              ORDER BY start_s LIMIT ?4)"
+        ))?
+        .execute((period.as_str(), now.as_second(), -kept.as_secs(), DELETED_AT_ONCE))
+        .map(drop)
 }
 
 /// A counter's columns, in the order of the table.

@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::store::StoreError;
 
 /// How many prepared statements a connection keeps: more than this store has.
-const STATEMENTS_MAX: usize = 32;
+const STATEMENTS_MAX: usize = 64;
 
 /// When a write counts as done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

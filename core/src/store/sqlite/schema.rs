@@ -50,6 +50,8 @@ const MIGRATIONS: [&str; 2] = [
     ALTER TABLE counter ADD COLUMN bonus INTEGER NOT NULL DEFAULT 0 CHECK (bonus BETWEEN 0 AND 9007199254740991);
     ALTER TABLE counter ADD COLUMN overage INTEGER NOT NULL DEFAULT 0 CHECK (overage BETWEEN 0 AND 9007199254740991);
     ALTER TABLE counter ADD COLUMN told INTEGER NOT NULL DEFAULT 0 CHECK (told BETWEEN 0 AND 100);
+    CREATE INDEX counter_by_age ON counter (period, start_s)
+        WHERE period IN ('minute', 'hour', 'day', 'billing_day');
 
     ALTER TABLE subscription ADD COLUMN account TEXT;
     CREATE INDEX subscription_by_account ON subscription (account) WHERE account IS NOT NULL;
