@@ -15,7 +15,7 @@ use crate::planted::planted;
 
 /// How many of the newest windows are in use whatever a clock says: one that is far ahead must have made as many
 /// of its own before anybody's present window is an old one.
-pub(crate) const WINDOWS_KEPT: usize = 3;
+pub(crate) const WINDOWS_KEPT: u8 = 3;
 
 /// Names one counter. The window's start is part of the name, so a new period is a new counter.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -38,7 +38,8 @@ impl CounterKey {
     }
 
     /// Counters of this subject, metric and period that began before this second may be forgotten
-    /// when this one is created; `None` keeps them all. See [`Period::kept_for`].
+    /// when this one is created, but for those of the three newest windows; `None` keeps them all.
+    /// See [`Period::kept_for`].
     #[must_use]
     pub fn forget_before_s(&self) -> Option<i64> {
         self.period.kept_for().map(|kept| self.start_s.saturating_sub(kept.as_secs()))

@@ -136,7 +136,8 @@ impl Period {
     /// [`kept_idle_for`]: Self::kept_idle_for
     ///
     /// Far longer than any two processes' clocks disagree: a process that is behind must still find
-    /// the counter of the window it believes in, or it would grant that window twice.
+    /// the counter of the window it believes in, or it would grant that window twice. For the same
+    /// reason the three newest windows of a subject's metric and period are kept however old they are.
     #[must_use]
     pub const fn kept_for(self) -> Option<SignedDuration> {
         match self {

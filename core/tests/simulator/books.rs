@@ -98,14 +98,17 @@ impl Count {
     }
 }
 
-/// A counter, made now if there is none. A new one of an hour has those forgotten that began 48 hours before.
+/// A counter, made now if there is none. A new one of an hour has those forgotten that began 48 hours before,
+/// unless they are among the three newest.
 fn count_of<'c>(counts: &'c mut BTreeMap<CounterKey, Count>, key: &CounterKey) -> &'c mut Count {
-    if key.period == Period::Hour && !counts.contains_key(key) {
-        let first = CounterKey { start_s: i64::MIN, ..key.clone() };
-        let kept = CounterKey { start_s: key.start_s - 48 * 3_600, ..key.clone() };
-        let old: Vec<CounterKey> = counts.range(first..kept).map(|(key, _)| key.clone()).collect();
-        for key in old {
-            counts.remove(&key);
+    if !counts.contains_key(key) {
+        counts.insert(key.clone(), Count::default());
+        let (first, last) = (i64::MIN, i64::MAX);
+        let own = CounterKey { start_s: first, ..key.clone() }..=CounterKey { start_s: last, ..key.clone() };
+        let is_old = |window: &&CounterKey| key.period == Period::Hour && window.start_s < key.start_s - 48 * 3_600;
+        let windows = counts.range(own).map(|(window, _)| window).rev();
+        for old in windows.skip(3).filter(is_old).cloned().collect::<Vec<_>>() {
+            counts.remove(&old);
         }
     }
     counts.entry(key.clone()).or_default()

@@ -234,6 +234,30 @@ pub(super) async fn counters_of_old_short_periods_are_forgotten_and_recent_ones_
     Ok(())
 }
 
+/// Twice: a clock that has been wrong for long enough to have three windows of its own is beyond help.
+pub(super) async fn a_clock_that_is_years_ahead_takes_nobodys_present_counter(case: &Case) -> Result<(), Broken> {
+    let ahead_s = 4 * 365 * 86_400;
+    let ahead = case.later(ahead_s);
+    for period in [Period::Minute, Period::Day] {
+        let of = |subject: &str, start_s| CounterKey { subject: subject.into(), period, start_s, ..key("ana", "jobs") };
+        let subjects: Vec<String> = (0..12).map(|number| format!("{period}-{number}")).collect();
+        for subject in &subjects {
+            expect_eq!(case.charge(&[charge(&of(subject, NOW_S), 1, 1)]).await?, true, "now");
+        }
+        // For some by a clock that is ahead, who are there now, and for others, who are not.
+        for subject in subjects.iter().take(6).cloned().chain((0..6).map(|number| format!("{period}-ahead-{number}"))) {
+            for window in 0..2 {
+                let charges = [charge(&of(&subject, NOW_S + ahead_s + window * 86_400), 1, 1)];
+                expect_eq!(case.store.charge(ahead, &charges, None).await?.granted(), true, "years ahead");
+            }
+        }
+        for subject in &subjects {
+            expect_eq!(case.charge(&[charge(&of(subject, NOW_S), 1, 1)]).await?, false, format!("{subject} again"));
+        }
+    }
+    Ok(())
+}
+
 pub(super) async fn concurrent_charges_grant_exactly_the_limit(case: &Case) -> Result<(), Broken> {
     let key = key("ana", "jobs");
     let granted = at_once(|_, _| block_on(case.charge(&[charge(&key, 1, 100)])))?;

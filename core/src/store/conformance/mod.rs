@@ -129,6 +129,7 @@ rules![
         balances_come_in_the_order_of_the_keys,
         any_text_is_kept_as_it_is,
         counters_of_old_short_periods_are_forgotten_and_recent_ones_kept,
+        a_clock_that_is_years_ahead_takes_nobodys_present_counter,
         concurrent_charges_grant_exactly_the_limit,
         concurrent_lists_of_charges_in_any_order_grant_exactly_the_limit,
         a_charge_whose_caller_goes_away_is_made_whole_or_not_at_all,

@@ -67,12 +67,12 @@ impl Shard {
         let mut newest: BTreeMap<Period, BTreeSet<i64>> = BTreeMap::new();
         for (_, period, start_s) in self.subjects.values().flat_map(BTreeMap::keys) {
             let newest = newest.entry(*period).or_default();
-            if newest.insert(*start_s) && newest.len() > WINDOWS_KEPT {
+            if newest.insert(*start_s) && newest.len() > usize::from(WINDOWS_KEPT) {
                 newest.pop_first();
             }
         }
         let before_s = |period: Period| {
-            let third = newest.get(&period).filter(|newest| newest.len() == WINDOWS_KEPT)?.first()?;
+            let third = newest.get(&period).filter(|newest| newest.len() == usize::from(WINDOWS_KEPT))?.first()?;
             Some(now.as_second().min(*third) - period.kept_idle_for()?.as_secs())
         };
         let forgotten: BTreeMap<Period, i64> =
@@ -136,7 +136,11 @@ impl Locked<'_> {
             balance.bonus += before.map_or(0, |(_, before)| before.balance.bonus);
         }
         counters.insert(place(key, key.start_s), Counter { balance, holds: BTreeMap::new() });
-        if let Some(before_s) = key.forget_before_s() {
+        let own = place(key, i64::MIN)..=place(key, i64::MAX);
+        let newest = counters.range(own).rev().nth(usize::from(WINDOWS_KEPT) - 1).map(|((_, _, start_s), _)| *start_s);
+        // Never the three newest, so that a clock that is years ahead makes nobody's present counter an old one.
+        if let (Some(before_s), Some(third_s)) = (key.forget_before_s(), newest) {
+            let before_s = before_s.min(third_s);
             let old: Vec<_> =
                 counters.range(place(key, i64::MIN)..place(key, before_s)).map(|(place, _)| place.clone()).collect();
             for place in old {

@@ -6,6 +6,7 @@ use rusqlite::{Connection, OptionalExtension};
 use super::failure::{damaged, failure};
 use crate::plan::UNITS_MAX;
 use crate::store::{Balance, CounterKey, StoreError};
+use crate::usage::counter::WINDOWS_KEPT;
 use crate::usage::period::Period;
 
 /// How many counters of idle subjects are deleted for each one that is made, so that none needs a sweep.
@@ -75,12 +76,18 @@ pub(super) fn create(connection: &Connection, key: &CounterKey, balance: Balance
         .map(drop)
 }
 
-/// Deletes what is too old of the same subject, metric and period, once a new counter of them is there.
+/// Deletes what is too old of the same subject, metric and period, once a new counter of them is there; never
+/// the three newest, so that a clock that is years ahead makes nobody's present counter an old one.
 pub(super) fn forget_older(connection: &Connection, key: &CounterKey) -> rusqlite::Result<()> {
     let Some(before_s) = key.forget_before_s() else { return Ok(()) };
     connection
-        .prepare_cached("DELETE FROM counter WHERE subject = ?1 AND metric = ?2 AND period = ?3 AND start_s < ?4")?
-        .execute((&*key.subject, &*key.metric, key.period.as_str(), before_s))
+        .prepare_cached(
+            "DELETE FROM counter
+             WHERE subject = ?1 AND metric = ?2 AND period = ?3 AND start_s < min(?4,
+             (SELECT start_s FROM counter WHERE subject = ?1 AND metric = ?2 AND period = ?3
+              ORDER BY start_s DESC LIMIT 1 OFFSET ?5))",
+        )?
+        .execute((&*key.subject, &*key.metric, key.period.as_str(), before_s, WINDOWS_KEPT - 1))
         .map(drop)
 }
 
