@@ -177,6 +177,27 @@ pub(super) async fn a_hold_settled_too_late_changes_nothing(case: &Case) -> Resu
     Ok(())
 }
 
+/// Its units may be somebody else's by then: were it settled, they would count twice, or the work be free.
+pub(super) async fn a_hold_that_has_expired_for_one_caller_has_for_one_whose_clock_is_behind(
+    case: &Case,
+) -> Result<(), Broken> {
+    let keys = [key("ana", "tokens"), key("team", "tokens")];
+    case.store.hold(case.call(), &hold(1, &keys.clone().map(|key| charge(&key, 10, 10)))).await?;
+    let [first, second] = &keys;
+    let charged = case.store.charge(case.later(60), &[charge(first, 1, 10)], None).await?;
+    expect_eq!(charged.outcome, Outcome::Granted, "a charge of what has expired");
+    for seconds in [30, 0, 59] {
+        let late = case.store.settle(case.later(seconds), &settle(1, &[("tokens", 10)])).await?;
+        expect_eq!(late, Settled::Expired(time(NOW_S + 60)), format!("settled at {seconds} s"));
+    }
+    let anew = case.store.charge(case.later(30), &[charge(second, 10, 10)], None).await?;
+    expect_eq!(anew.outcome, Outcome::Granted, "the other counter, by the clock that is behind");
+    let found = case.store.balances(case.later(61), &keys).await?;
+    let found: Vec<_> = found.iter().map(|balance| (balance.used, balance.held, balance.overage)).collect();
+    expect_eq!(found, [(1, 0, 0), (10, 0, 0)], "used, held and overage");
+    Ok(())
+}
+
 pub(super) async fn an_unknown_hold_is_unknown(case: &Case) -> Result<(), Broken> {
     let key = key("ana", "tokens");
     expect_eq!(case.store.settle(case.call(), &settle(1, &[])).await?, Settled::Unknown, "never made");

@@ -156,6 +156,7 @@ rules![
         settling_finds_the_room_that_expired_holds_have_left,
         a_hold_made_anew_under_a_forgotten_name_is_its_own,
         a_hold_settled_too_late_changes_nothing,
+        a_hold_that_has_expired_for_one_caller_has_for_one_whose_clock_is_behind,
         an_unknown_hold_is_unknown,
         a_hold_is_made_once_under_its_name,
         a_hold_that_charged_nothing_is_made_anew_under_its_name,
