@@ -18,6 +18,7 @@ use parking_lot::{Mutex, RwLock};
 use self::counters::Counters;
 use self::ledger::Ledger;
 use self::log::Log;
+use self::sweeps::Sweeps;
 use super::{
     Adjustment, Balance, Call, Census, Charge, Charged, CounterKey, Forgotten, Hold, KeptIdentity, Once, Outcome,
     Settle, Settled, Store, StoreFuture, StoredPlans, Subscriber, SubscriberQuery, charge_all,
@@ -45,6 +46,7 @@ pub struct MemoryStore {
     plans: Mutex<Option<StoredPlans>>,
     subscriptions: RwLock<BTreeMap<Arc<str>, Subscription>>,
     identities: DashMap<TokenDigest, KeptIdentity>,
+    identity_sweeps: Mutex<Sweeps>,
     counters: Counters,
     /// Locked before any counter.
     ledger: Mutex<Ledger>,
@@ -62,6 +64,7 @@ impl MemoryStore {
             plans: Mutex::default(),
             subscriptions: RwLock::default(),
             identities: DashMap::new(),
+            identity_sweeps: Mutex::default(),
             counters: Counters::new(),
             ledger: Mutex::default(),
             log: Mutex::default(),
@@ -124,8 +127,10 @@ impl MemoryStore {
         let forgotten =
             EventQuery { after: followed, name: Some(EventName::TokenForgotten), limit: 1, ..EventQuery::changes() };
         if log.read(&forgotten).is_empty() {
-            if self.identities.len().is_power_of_two() {
+            let mut sweeps = self.identity_sweeps.lock();
+            if sweeps.are_due(self.identities.len()) && !self.identities.contains_key(token) {
                 self.identities.retain(|_, kept| call.now < kept.until);
+                sweeps.swept(self.identities.len());
             }
             self.identities.insert(*token, kept.clone());
         }
@@ -350,5 +355,34 @@ impl Store for MemoryStore {
 
     fn events<'a>(&'a self, _: Call, query: &'a EventQuery) -> StoreFuture<'a, Vec<Event>> {
         lazily(move || self.log.lock().read(query))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Wait;
+    use crate::token::Identity;
+
+    #[test]
+    fn identities_go_when_their_time_is_over_and_known_ones_are_put_without_a_sweep() {
+        let store = MemoryStore::new();
+        let put = |number: i64, second: i64| {
+            let time = |second| Timestamp::from_second(second).unwrap();
+            let kept = KeptIdentity { identity: Identity::of("ana"), until: time(second + 60) };
+            let call = Call::new(time(second), Wait::Block);
+            store.put_identity_now(call, &TokenDigest::of(&number.to_string()), &kept, 0);
+            store.identities.len()
+        };
+        for number in 0..64 {
+            assert_eq!(put(number, 0), usize::try_from(number + 1).unwrap());
+        }
+        for _ in 0..10 {
+            assert_eq!(put(0, 100), 64, "one that is known");
+        }
+        assert_eq!(put(64, 100), 2, "one that is new");
+        for number in 0..1_000 {
+            assert!(put(number, number * 10) < 20, "never many more than are still kept");
+        }
     }
 }
