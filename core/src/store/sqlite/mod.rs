@@ -13,6 +13,9 @@ mod log;
 mod options;
 mod schema;
 mod session;
+#[cfg(test)]
+#[cfg(feature = "conformance")]
+mod statements;
 mod subscription;
 
 use rusqlite::OptionalExtension;

@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::store::StoreError;
 
 /// How many prepared statements a connection keeps: more than this store has.
-const STATEMENTS_MAX: usize = 64;
+pub(super) const STATEMENTS_MAX: usize = 64;
 
 /// When a write counts as done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -168,6 +168,8 @@ impl SqliteOptions {
             | OpenFlags::SQLITE_OPEN_NO_MUTEX
             | OpenFlags::SQLITE_OPEN_EXRESCODE;
         let connection = Connection::open_with_flags(&self.path, flags).map_err(|error| cannot(error.to_string()))?;
+        #[cfg(all(test, feature = "conformance"))]
+        let connection = super::statements::noting(connection);
         connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
         connection
             .execute_batch("PRAGMA busy_timeout = 0; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON")
@@ -188,5 +190,58 @@ impl SqliteOptions {
                 self.path.display()
             )),
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Wait;
+    use crate::store::sqlite::batch::Batch;
+    use crate::store::sqlite::lane::Lane;
+
+    /// A setting that is a number, as the lane's own connection has it.
+    fn setting(lane: &Lane, name: &'static str) -> i64 {
+        let read = move |connection: &Connection| connection.pragma_query_value(None, name, |row| row.get(0));
+        pollster::block_on(lane.run(Wait::Block, move |batch| read(batch.connection).map_err(failure))).unwrap()
+    }
+
+    /// `FULL` is 2 and `NORMAL` 1: without the first, what was acknowledged may be lost when the power fails.
+    #[test]
+    fn writes_are_as_durable_as_was_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("quota.db");
+        let url = |settings: &str| SqliteOptions::from_url(&format!("sqlite:{}{settings}", file.display())).unwrap();
+        let options = [
+            (SqliteOptions::at(&file), 2),
+            (url(""), 2),
+            (url("?synchronous=full"), 2),
+            (SqliteOptions::at(&file).durability(Durability::Full), 2),
+            (SqliteOptions::at(&file).durability(Durability::Normal), 1),
+            (url("?synchronous=normal"), 1),
+        ];
+        for (options, synchronous) in options {
+            let store = options.open().unwrap();
+            assert_eq!(setting(&store.writer, "synchronous"), synchronous, "{options:?}");
+            assert_eq!(setting(&store.writer, "fullfsync"), i64::from(synchronous == 2), "{options:?}");
+        }
+    }
+
+    #[test]
+    fn the_file_has_a_log_and_is_read_by_a_connection_that_cannot_write() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteOptions::at(folder.path().join("quota.db")).open().unwrap();
+        let mode = |batch: &mut Batch<'_>| {
+            batch.connection.pragma_query_value(None, "journal_mode", |row| row.get(0)).map_err(failure)
+        };
+        for (lane, query_only) in [(&store.writer, 0), (&store.reader, 1)] {
+            assert_eq!(pollster::block_on(lane.run(Wait::Block, mode)), Ok("wal".to_owned()));
+            assert_eq!(setting(lane, "query_only"), query_only);
+            assert_eq!(setting(lane, "trusted_schema"), 0);
+            assert_eq!(setting(lane, "cell_size_check"), 1);
+        }
+        let write = |batch: &mut Batch<'_>| batch.connection.execute_batch("DELETE FROM counter").map_err(failure);
+        let refused = pollster::block_on(store.reader.run(Wait::Block, write));
+        assert!(matches!(refused, Err(StoreError::ReadOnly { .. })), "{refused:?}");
     }
 }
