@@ -4,16 +4,16 @@
 //! environment.
 
 #![cfg(feature = "sqlite")]
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, missing_docs)]
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use quotum::Plans;
 use quotum::blocking::Quota;
 use quotum::store::SqliteOptions;
+use quotum::{Limit, Plans};
 use rusqlite::Connection;
 
 const FILE: &str = "QUOTUM_TEST_FILE";
@@ -175,6 +175,79 @@ fn of_eight_processes_that_create_one_file_all_find_it_ready() {
         assert_eq!(used(&file), 8);
         assert_sound(&file);
     }
+}
+
+/// A file as the first version of the schema had it, with plans, a subscription and a counter.
+const FIRST_VERSION: &str = r#"
+    PRAGMA journal_mode = WAL;
+    CREATE TABLE plans (
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        version INTEGER NOT NULL,
+        document TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE subscription (
+        subject TEXT NOT NULL PRIMARY KEY,
+        plan TEXT NOT NULL,
+        status TEXT NOT NULL,
+        since_ms INTEGER NOT NULL,
+        trial_ends_ms INTEGER,
+        expires_ms INTEGER,
+        anchor_ms INTEGER,
+        zone TEXT,
+        overrides TEXT
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE counter (
+        subject TEXT NOT NULL,
+        metric TEXT NOT NULL,
+        period TEXT NOT NULL,
+        start_s INTEGER NOT NULL,
+        used INTEGER NOT NULL CHECK (used BETWEEN 0 AND 9007199254740991),
+        PRIMARY KEY (subject, metric, period, start_s)
+    ) STRICT, WITHOUT ROWID;
+    PRAGMA application_id = 0x51756f74;
+    PRAGMA user_version = 1;
+    INSERT INTO plans VALUES (1, 3, '{"default_plan": "free", "plans": {
+        "free": {"quotas": {"jobs": "100/total"}}, "pro": {"rank": 1, "features": {"excel": false}}}}');
+    INSERT INTO subscription VALUES
+        ('pat', 'pro', 'active', 1772323200000, NULL, NULL, 1772323200000, 'Asia/Kathmandu', '{"features": {"excel": true}}');
+    INSERT INTO counter VALUES ('ana', 'jobs', 'total', 0, 7);
+"#;
+
+#[test]
+fn of_eight_processes_that_open_an_older_file_one_migrates_it_and_all_go_on() {
+    if let Some(file) = orders() {
+        println!("granted {}", open(&file, 8).consume("ana", &[("jobs", 1)]).unwrap().allowed);
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("quota.db");
+    Connection::open(&file).unwrap().execute_batch(FIRST_VERSION).unwrap();
+    let test = "of_eight_processes_that_open_an_older_file_one_migrates_it_and_all_go_on";
+    let children: Vec<Child> = (0..8).map(|_| child(test, &file)).collect();
+    for mut child in children {
+        let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert_eq!(line_of(&mut output, "granted "), "true");
+        assert!(child.wait().unwrap().success());
+    }
+    assert_sound(&file);
+    let connection = Connection::open(&file).unwrap();
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+    assert_eq!(version, 2);
+    let counter: [i64; 5] = connection
+        .query_row("SELECT used, held, bonus, overage, told FROM counter", (), |row| {
+            Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?])
+        })
+        .unwrap();
+    assert_eq!(counter, [7 + 8, 0, 0, 0, 0]);
+    let quota = open(&file, 8);
+    assert_eq!(quota.usage("ana").unwrap().quotas[0].limit, Limit::Units(100), "of the plans in the file");
+    let pat = quota.subscription("pat").unwrap().unwrap();
+    assert_eq!((pat.plan.as_str(), pat.zone.as_deref(), pat.account), ("pro", Some("Asia/Kathmandu"), None));
+    assert_eq!(pat.anchor, Some("2026-03-01T00:00:00Z".parse().unwrap()));
+    assert_eq!(quota.feature("pat", "excel").unwrap(), Some(true.into()));
+    // What came with the newer version works in it.
+    quota.grant("ana", &[("jobs", 5)]).unwrap();
+    assert!(quota.consume_once("ana", &[("jobs", 90)], "key").unwrap().allowed);
 }
 
 /// The child may write files of 200 kB at the most, so that a write of its log fails half-way, as on a

@@ -220,3 +220,41 @@ fn a_cancelled_task_leaves_its_charge_whole_or_undone() {
     let used = block_on(quota.usage("ana")).unwrap().quotas[0].used;
     assert!(used.is_multiple_of(5) && (5..=1_005).contains(&used), "{used}");
 }
+
+/// What a check of the whole file could not see when it was opened.
+#[test]
+fn damage_that_is_found_later_stops_the_store_which_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("quota.db");
+    let quota = open(&file);
+    for subject in ["ana", "bob"] {
+        assert!(quota.consume(subject, &[("jobs", 1)]).unwrap().allowed);
+    }
+    let set_used = |used: i64| {
+        let other = Connection::open(&file).unwrap();
+        other.execute_batch("PRAGMA ignore_check_constraints = ON").unwrap();
+        other.execute("UPDATE counter SET used = ?1 WHERE subject = 'ana'", (used,)).unwrap();
+    };
+    set_used(-1);
+    let denied = |subject: &str| {
+        let denial = quota.consume(subject, &[("jobs", 1)]).unwrap().denied.unwrap();
+        assert_eq!(denial.reason, Reason::StoreUnavailable);
+        denial.cause.unwrap()
+    };
+    let cause = denied("ana");
+    assert!(cause.contains("is damaged") && cause.contains("a counter cannot be read: it holds -1 units"), "{cause}");
+    for subject in ["ana", "bob"] {
+        let cause = denied(subject);
+        assert!(cause.starts_with("the store has stopped"), "{cause}");
+        let error = quota.usage(subject).unwrap_err();
+        assert!(matches!(error, Error::Store(StoreError::Stopped { .. })), "{error}");
+        assert_eq!(error.retry(), Retry::Never);
+    }
+    drop(quota);
+    // A file that is still damaged in that way is refused as a whole.
+    assert!(matches!(SqliteOptions::at(&file).open().unwrap_err(), StoreError::Damaged { .. }));
+    set_used(1);
+    let quota = open(&file);
+    assert_eq!((used(&quota, "ana"), used(&quota, "bob")), (1, 1));
+    assert!(quota.consume("ana", &[("jobs", 1)]).unwrap().allowed);
+}
