@@ -93,12 +93,20 @@ impl Counters {
     }
 
     /// Locks the counters of all these keys at once, in one order for everybody.
-    pub(super) fn lock<'k>(&self, keys: impl Iterator<Item = &'k CounterKey>, now: Timestamp) -> Locked<'_> {
+    ///
+    /// The time is read once they are locked: who reads it before that may have waited for somebody to whom it
+    /// was later, and for whom what was held there has expired.
+    pub(super) fn lock<'k>(
+        &self,
+        keys: impl Iterator<Item = &'k CounterKey>,
+        now: impl FnOnce() -> Timestamp,
+    ) -> Locked<'_> {
         let mut numbers: Vec<usize> = keys.map(|key| self.shard_of(key)).collect();
         numbers.sort_unstable();
         numbers.dedup();
         let shard = |number: usize| Some((number, self.shards.get(number)?.lock()));
-        Locked { counters: self, shards: numbers.into_iter().filter_map(shard).collect(), now }
+        let shards = numbers.into_iter().filter_map(shard).collect();
+        Locked { counters: self, shards, now: now() }
     }
 
     fn shard_of(&self, key: &CounterKey) -> usize {
@@ -114,6 +122,11 @@ pub(super) struct Locked<'s> {
 }
 
 impl Locked<'_> {
+    /// The time, which nobody has found later before on any of these counters.
+    pub(super) const fn now(&self) -> Timestamp {
+        self.now
+    }
+
     /// What a counter holds now.
     pub(super) fn balance(&mut self, key: &CounterKey) -> Balance {
         let now = self.now;
@@ -193,7 +206,7 @@ mod tests {
 
     fn put(counters: &Counters, key: &CounterKey, balance: Balance) {
         let now = Timestamp::from_second(key.start_s).unwrap();
-        counters.lock(std::iter::once(key), now).put(key, balance);
+        counters.lock(std::iter::once(key), || now).put(key, balance);
     }
 
     fn subjects(counters: &Counters) -> usize {
@@ -223,7 +236,7 @@ mod tests {
         let expires_at = Timestamp::from_second(1_000 * DAY_S).unwrap();
         let id = HoldId::from_bytes([7; 16]);
         {
-            let mut counters = counters.lock(std::iter::once(&held), Timestamp::UNIX_EPOCH);
+            let mut counters = counters.lock(std::iter::once(&held), || Timestamp::UNIX_EPOCH);
             counters.put(&held, Balance::of(2).holding(3));
             counters.expire_later(&held, id, 3, expires_at);
         }
@@ -231,7 +244,7 @@ mod tests {
             let start_s = 900 * DAY_S + subject / 100 * 60;
             put(&counters, &key(&subject.to_string(), Period::Minute, start_s), Balance::of(1));
         }
-        let mut locked = counters.lock(std::iter::once(&held), Timestamp::from_second(900 * DAY_S).unwrap());
+        let mut locked = counters.lock(std::iter::once(&held), || Timestamp::from_second(900 * DAY_S).unwrap());
         assert_eq!((locked.balance(&held).used, locked.balance(&held).held), (2, 3));
         let charge = Charge { key: held.clone(), amount: 3, limit: Limit::Units(9) };
         let part = locked.settle(&charge, &Settle { id, used: Vec::new() }, expires_at);

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::counters::Locked;
 use crate::HoldId;
 use crate::planted::planted;
-use crate::store::{Balance, Charge, Charged, CounterKey, Fingerprint, Hold, Once, Part, Receipt, Settle, Settled};
+use crate::store::{Balance, Charge, Charged, CounterKey, Fingerprint, Hold, Once, Receipt, Settle, Settled};
 
 /// How many entries that are too old are dropped for each one that is added, so that none needs a sweep.
 const DROPPED_AT_ONCE: usize = 4;
@@ -113,23 +114,20 @@ impl Ledger {
         self.holds.insert(hold.id, held);
     }
 
-    /// Resolves a hold; `charge` settles its counters, given when it would have expired.
-    pub(super) fn settle(
-        &mut self,
-        settle: &Settle,
-        now: Timestamp,
-        charge: impl FnOnce(&[Charge], Timestamp) -> Vec<Part>,
-    ) -> Settled {
-        let Some(held) = self.holds.get_mut(&settle.id).filter(|held| now < held.kept_until) else {
-            return Settled::Unknown;
-        };
+    /// Resolves a hold, whose counters `lock` locks.
+    pub(super) fn settle<'s>(&mut self, settle: &Settle, lock: impl FnOnce(&[Charge]) -> Locked<'s>) -> Settled {
+        let held = self.holds.get_mut(&settle.id);
+        let mut counters = lock(held.as_ref().map_or(&[], |held| &held.charges));
+        let now = counters.now();
+        let Some(held) = held.filter(|held| now < held.kept_until) else { return Settled::Unknown };
         if let Some(receipt) = held.receipt.as_ref().filter(|_| !planted!("hold_settled_twice")) {
             return Settled::Before(receipt.clone());
         }
         if held.expires_at <= now && !planted!("hold_settled_after_it_expired") {
             return Settled::Expired(held.expires_at);
         }
-        let receipt = Receipt { at: now, parts: charge(&held.charges, held.expires_at) };
+        let parts = held.charges.iter().map(|charge| counters.settle(charge, settle, held.expires_at)).collect();
+        let receipt = Receipt { at: now, parts };
         held.receipt = Some(receipt.clone());
         Settled::Now(receipt)
     }

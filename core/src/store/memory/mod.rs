@@ -143,7 +143,7 @@ impl MemoryStore {
         if let Some(earlier) = earlier {
             return earlier;
         }
-        let charged = self.add(charges, now, Balance::charged);
+        let charged = self.add(charges, call, Balance::charged);
         let made_now = charged.granted() || planted!("once_remembers_denials");
         let is_made = made_now && !planted!("once_forgets_what_was_done");
         if let (true, Some(once), Some(ledger)) = (is_made, once, ledger.as_mut()) {
@@ -158,9 +158,9 @@ impl MemoryStore {
         if let Some(earlier) = ledger.recall_hold(hold, now) {
             return earlier;
         }
-        let charged = self.add(&hold.charges, now, Balance::holding);
+        let charged = self.add(&hold.charges, call, Balance::holding);
         if charged.granted() {
-            let mut counters = self.counters.lock(hold.charges.iter().map(|charge| &charge.key), now);
+            let mut counters = self.counters.lock(hold.charges.iter().map(|charge| &charge.key), || self.now(call));
             let one_only = if planted!("hold_expires_on_one_counter_only") { 1 } else { usize::MAX };
             for charge in hold.charges.iter().take(one_only) {
                 counters.expire_later(&charge.key, hold.id, charge.amount, hold.expires_at);
@@ -172,8 +172,8 @@ impl MemoryStore {
     }
 
     /// Charges or holds, all or nothing.
-    fn add(&self, charges: &[Charge], now: Timestamp, add: fn(Balance, u64) -> Balance) -> Charged {
-        let mut counters = self.counters.lock(charges.iter().map(|charge| &charge.key), now);
+    fn add(&self, charges: &[Charge], call: Call, add: fn(Balance, u64) -> Balance) -> Charged {
+        let mut counters = self.counters.lock(charges.iter().map(|charge| &charge.key), || self.now(call));
         let read = |key: &CounterKey| Ok::<_, Infallible>(counters.balance(key));
         let Ok(charged) = charge_all(charges, read, add);
         if charged.granted() {
@@ -188,16 +188,12 @@ impl MemoryStore {
     }
 
     fn settle_now(&self, call: Call, settle: &Settle) -> Settled {
-        let now = self.now(call);
         let mut ledger = self.ledger.lock();
-        ledger.settle(settle, now, |charges, expires_at| {
-            let mut counters = self.counters.lock(charges.iter().map(|charge| &charge.key), now);
-            charges.iter().map(|charge| counters.settle(charge, settle, expires_at)).collect()
-        })
+        ledger.settle(settle, |charges| self.counters.lock(charges.iter().map(|charge| &charge.key), || self.now(call)))
     }
 
     fn balances_now(&self, call: Call, keys: &[CounterKey]) -> Vec<Balance> {
-        let mut counters = self.counters.lock(keys.iter(), self.now(call));
+        let mut counters = self.counters.lock(keys.iter(), || self.now(call));
         keys.iter().map(|key| counters.balance(key)).collect()
     }
 
@@ -207,7 +203,7 @@ impl MemoryStore {
         if let Some(earlier) = once.and_then(|once| ledger.recall(once, now)) {
             return earlier;
         }
-        let mut counters = self.counters.lock(adjustments.iter().map(|adjustment| &adjustment.key), now);
+        let mut counters = self.counters.lock(adjustments.iter().map(|adjustment| &adjustment.key), || self.now(call));
         let mut changed = false;
         let mut apply = |adjustment: &Adjustment| {
             let before = counters.balance(&adjustment.key);
