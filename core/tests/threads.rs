@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use pollster::block_on;
-use quotum::store::{MemoryStore, Store};
-use quotum::{Clock, ManualClock, Plans, Timestamp, blocking};
+use quotum::store::{Call, CounterKey, MemoryStore, Store, Wait};
+use quotum::{Clock, ManualClock, Period, Plans, Timestamp, blocking};
 
 const THREADS: u64 = 64;
 const EACH: u64 = 40;
@@ -104,4 +104,62 @@ fn one_trial_starts_however_many_first_requests_race() {
         racers.into_iter().map(|racer| racer.join().unwrap()).collect()
     });
     assert!(ends.iter().all(|end| end.is_some() && *end == ends[0]), "{ends:?}");
+}
+
+/// Sixteen threads use units of a minute until there are none, and meanwhile the minute ends: `step` uses one.
+fn over_the_end_of_a_minute(store: &Arc<dyn Store>, step: impl Fn(&blocking::Quota) -> bool + Sync) {
+    const UNITS: u64 = 200;
+    let plans = format!("default_plan = 'free'\n[plans.free]\nquotas = {{ jobs = '{UNITS}/minute' }}");
+    let end: Timestamp = "2026-03-10T16:00:00Z".parse().unwrap();
+    let clock = Arc::new(ManualClock::at(end - Duration::from_millis(100)));
+    let builder = blocking::Quota::builder().plans(Plans::from_toml(&plans).unwrap()).clock(clock.clone());
+    let quota = builder.open_on(Arc::clone(store)).unwrap();
+    let granted = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| {
+                for _ in 0..UNITS / 4 {
+                    // Whoever has the middle unit ends the window, under the feet of all others.
+                    if step(&quota) && granted.fetch_add(1, Ordering::Relaxed) == UNITS / 2 {
+                        clock.advance(Duration::from_millis(200));
+                    }
+                }
+            });
+        }
+    });
+    let key = |start_s| {
+        let (subject, metric) = ("ana".into(), "jobs".into());
+        CounterKey { subject, metric, period: Period::Minute, start_s }
+    };
+    let keys = [key(end.as_second() - 60), key(end.as_second())];
+    let balances = block_on(store.balances(Call::new(end, Wait::Block), &keys)).unwrap();
+    let used: Vec<u64> = balances.iter().map(|balance| balance.used).collect();
+    assert!(used.iter().all(|used| *used <= UNITS), "{used:?} of {UNITS} each");
+    assert_eq!(used.iter().sum::<u64>(), granted.into_inner(), "{used:?}");
+    // What others hold may deny the last units of a reservation: two for each thread.
+    assert!(used[0] > UNITS / 2 && used[1] >= UNITS - 2 * 16, "{used:?} of {UNITS} each");
+    assert!(balances.iter().all(|balance| balance.overage == 0 && balance.held == 0), "{balances:?}");
+}
+
+#[test]
+fn threads_that_meet_at_the_end_of_a_window_grant_no_more_than_each_window_has() {
+    let consume = |quota: &blocking::Quota| quota.consume("ana", &[("jobs", 1)]).unwrap().allowed;
+    let reserve = |quota: &blocking::Quota| {
+        let reserved = quota.reserve("ana", &[("jobs", 2)], Duration::from_secs(60)).unwrap();
+        reserved.is_ok_and(|reservation| reservation.commit(&[("jobs", 1)]).unwrap().consumed("jobs") == 1)
+    };
+    let on_both = |store: Arc<dyn Store>, other: Arc<dyn Store>| {
+        over_the_end_of_a_minute(&store, consume);
+        over_the_end_of_a_minute(&other, reserve);
+    };
+    for _ in 0..10 {
+        on_both(Arc::new(MemoryStore::new()), Arc::new(MemoryStore::new()));
+    }
+    #[cfg(feature = "sqlite")]
+    {
+        use quotum::store::{Durability, SqliteOptions};
+        let folder = tempfile::tempdir().unwrap();
+        let open = |name| SqliteOptions::at(folder.path().join(name)).durability(Durability::Normal).open().unwrap();
+        on_both(Arc::new(open("consume.db")), Arc::new(open("reserve.db")));
+    }
 }

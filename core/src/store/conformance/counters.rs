@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Waker};
 
 use pollster::block_on;
@@ -279,6 +280,36 @@ pub(super) async fn concurrent_lists_of_charges_in_any_order_grant_exactly_the_l
     for key in &keys {
         expect_eq!(case.used(key).await?, Some(100), "used");
     }
+    Ok(())
+}
+
+pub(super) async fn refunds_and_charges_at_once_lose_nothing(case: &Case) -> Result<(), Broken> {
+    let key = key("ana", "jobs");
+    let charged = at_once(|_, _| {
+        let charged = block_on(case.charge(&[charge(&key, 1, 1_000)]))?;
+        let refund = block_on(case.adjust(&key, Adjust::Refund(1)))?;
+        Ok(charged && refund.is_some())
+    })?;
+    expect_eq!(charged, 240, "charged and given back");
+    expect_eq!(case.balance(&key).await?, Some(Balance::of(0)), "the balance");
+    Ok(())
+}
+
+pub(super) async fn resets_and_charges_at_once_stay_within_the_limit(case: &Case) -> Result<(), Broken> {
+    let key = key("ana", "jobs");
+    let most = AtomicU64::new(0);
+    let granted = at_once(|_, round| {
+        let after = match round % 10 {
+            9 => block_on(case.adjust(&key, Adjust::Reset))?.into_iter().collect(),
+            _ => block_on(case.store.charge(case.call(), &[charge(&key, 1, 20)], None))?.balances,
+        };
+        most.fetch_max(after.iter().map(|balance| balance.used).max().unwrap_or(0), Ordering::Relaxed);
+        Ok(round % 10 != 9)
+    })?;
+    expect_eq!(granted, 216, "asked for");
+    expect_eq!(most.into_inner() <= 20, true, "within the limit at any time");
+    while case.charge(&[charge(&key, 1, 20)]).await? {}
+    expect_eq!(case.used(&key).await?, Some(20), "as many as fit, in the end");
     Ok(())
 }
 

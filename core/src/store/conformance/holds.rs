@@ -290,3 +290,44 @@ pub(super) async fn holds_and_charges_at_once_stay_within_the_limit(case: &Case)
     expect_eq!(untold(case, &key).await?, holding(100, 0), "the balance");
     Ok(())
 }
+
+pub(super) async fn of_many_who_meet_expired_holds_each_unit_goes_to_one(case: &Case) -> Result<(), Broken> {
+    let keys = [key("ana", "tokens"), key("team", "tokens")];
+    for number in 0..10 {
+        let charges = keys.clone().map(|key| charge(&key, 10, 100));
+        case.store.hold(case.call(), &hold(number, &charges)).await?;
+    }
+    let [first, second] = &keys;
+    let granted = at_once(|thread, _| {
+        let key = if thread % 2 == 0 { first } else { second };
+        block_on(case.store.charge(case.later(60), &[charge(key, 1, 100)], None)).map(|charged| charged.granted())
+    })?;
+    expect_eq!(granted, 200, "of a hundred each");
+    let found = case.store.balances(case.later(60), &keys).await?;
+    let found: Vec<_> = found.iter().map(|balance| (balance.used, balance.held)).collect();
+    expect_eq!(found, [(100, 0), (100, 0)], "used and held");
+    Ok(())
+}
+
+pub(super) async fn a_hold_that_expires_while_it_is_settled_does_one_of_the_two(case: &Case) -> Result<(), Broken> {
+    let keys = |round: usize| ["tokens", "messages"].map(|metric| key(&format!("ana-{round}"), metric));
+    let all = |round| keys(round).map(|key| charge(&key, 10, 10));
+    for round in 0..30 {
+        case.store.hold(case.call(), &hold(round as u64, &all(round))).await?;
+    }
+    let used = at_once(|thread, round| {
+        // Half of them settle in time, and half charge what has expired by their clock.
+        if thread % 2 == 0 {
+            let settled = block_on(case.store.settle(case.call(), &settle(round as u64, &[])))?;
+            return Ok(matches!(settled, Settled::Now(_)));
+        }
+        block_on(case.store.charge(case.later(60), &all(round), None)).map(|charged| charged.granted())
+    })?;
+    expect_eq!(used, 30, "each settled or expired");
+    for round in 0..30 {
+        let found = case.store.balances(case.later(60), &keys(round)).await?;
+        let found: Vec<_> = found.iter().map(|balance| (balance.used, balance.held, balance.overage)).collect();
+        expect_eq!(found, [(10, 0, 0), (10, 0, 0)], "used, held and overage");
+    }
+    Ok(())
+}

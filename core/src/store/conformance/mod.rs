@@ -132,6 +132,8 @@ rules![
         a_clock_that_is_years_ahead_takes_nobodys_present_counter,
         concurrent_charges_grant_exactly_the_limit,
         concurrent_lists_of_charges_in_any_order_grant_exactly_the_limit,
+        refunds_and_charges_at_once_lose_nothing,
+        resets_and_charges_at_once_stay_within_the_limit,
         a_charge_whose_caller_goes_away_is_made_whole_or_not_at_all,
         empty_lists_are_answered;
     once:
@@ -162,7 +164,9 @@ rules![
         a_hold_that_charged_nothing_is_made_anew_under_its_name,
         a_reset_leaves_holds_alone,
         of_many_who_settle_at_once_one_does,
-        holds_and_charges_at_once_stay_within_the_limit;
+        holds_and_charges_at_once_stay_within_the_limit,
+        of_many_who_meet_expired_holds_each_unit_goes_to_one,
+        a_hold_that_expires_while_it_is_settled_does_one_of_the_two;
     identities:
         an_identity_is_kept_until_its_time,
         identities_are_forgotten_by_token_and_by_subject,
