@@ -6,6 +6,7 @@
 #![cfg(feature = "sqlite")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, missing_docs)]
 
+use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -14,9 +15,10 @@ use std::time::{Duration, Instant};
 use quotum::blocking::Quota;
 use quotum::store::SqliteOptions;
 use quotum::{Limit, Plans};
-use rusqlite::Connection;
+use rusqlite::{Connection, OpenFlags};
 
 const FILE: &str = "QUOTUM_TEST_FILE";
+const FROM: &str = "QUOTUM_TEST_FROM";
 
 fn open(file: &Path, limit: u64) -> Quota {
     let plans = format!("default_plan = 'free'\n[plans.free]\nquotas = {{ jobs = '{limit}/total' }}");
@@ -26,9 +28,15 @@ fn open(file: &Path, limit: u64) -> Quota {
 
 /// Starts this test again as a child, which runs the branch that `FILE` opens.
 fn child(test: &str, file: &Path) -> Child {
+    child_from(test, file, 0)
+}
+
+/// Starts a child that is to begin with this number.
+fn child_from(test: &str, file: &Path, from: u64) -> Child {
     Command::new(std::env::current_exe().unwrap())
         .args([test, "--exact", "--nocapture", "--test-threads=1"])
         .env(FILE, file)
+        .env(FROM, from.to_string())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -40,6 +48,26 @@ fn orders() -> Option<std::path::PathBuf> {
     std::env::var_os(FILE).map(Into::into)
 }
 
+/// The number to begin with, where this process is a child.
+fn from() -> u64 {
+    std::env::var(FROM).unwrap().parse().unwrap()
+}
+
+/// Acknowledges something, in one write.
+fn say(line: &str) {
+    let mut output = std::io::stdout().lock();
+    output.write_all(format!("{line}\n").as_bytes()).unwrap();
+    output.flush().unwrap();
+}
+
+/// Kills a child, and returns what it had still said that begins with this word, without it.
+fn kill(mut child: Child, lines: impl Iterator<Item = std::io::Result<String>>, word: &str) -> Vec<String> {
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let rest = |line: String| line.strip_prefix(word).map(str::to_owned);
+    lines.map_while(Result::ok).filter_map(rest).collect()
+}
+
 /// The child's next line that begins with this word, without it.
 fn line_of(lines: &mut impl Iterator<Item = std::io::Result<String>>, word: &str) -> String {
     let found = lines.map(Result::unwrap).find_map(|line| line.split_once(word).map(|(_, rest)| rest.to_owned()));
@@ -49,6 +77,12 @@ fn line_of(lines: &mut impl Iterator<Item = std::io::Result<String>>, word: &str
 fn used(file: &Path) -> u64 {
     let connection = Connection::open(file).unwrap();
     connection.query_row("SELECT used FROM counter", (), |row| row.get(0).map(i64::unsigned_abs)).unwrap()
+}
+
+/// Units used, also where there is no file yet or nothing in it.
+fn used_or_none(file: &Path) -> u64 {
+    let read = |connection: Connection| connection.query_row("SELECT used FROM counter", (), |row| row.get(0));
+    Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY).and_then(read).map_or(0, i64::unsigned_abs)
 }
 
 fn assert_sound(file: &Path) {
@@ -122,11 +156,9 @@ fn nothing_acknowledged_is_lost_when_a_writer_is_killed_a_hundred_times() {
     const LIMIT: u64 = 1_000_000_000;
     if let Some(file) = orders() {
         let quota = open(&file, LIMIT);
-        let mut output = std::io::stdout().lock();
         loop {
             assert!(quota.consume("ana", &[("jobs", 1)]).unwrap().allowed);
-            output.write_all(b"granted 1\n").unwrap();
-            output.flush().unwrap();
+            say("granted 1");
         }
     }
 
@@ -142,9 +174,7 @@ fn nothing_acknowledged_is_lost_when_a_writer_is_killed_a_hundred_times() {
             acknowledged += 1;
         }
         std::thread::sleep(Duration::from_micros(round * 37 % 1_000));
-        child.kill().unwrap();
-        child.wait().unwrap();
-        acknowledged += output.map_while(Result::ok).filter(|line| line == "granted 1").count() as u64;
+        acknowledged += kill(child, output, "granted 1").len() as u64;
 
         let used = used(&file);
         assert!(used >= acknowledged + unacknowledged, "round {round}: {acknowledged} acknowledged, {used} used");
@@ -154,6 +184,127 @@ fn nothing_acknowledged_is_lost_when_a_writer_is_killed_a_hundred_times() {
         assert_sound(&file);
     }
     println!("{acknowledged} grants acknowledged, {unacknowledged} made but cut off before they could be");
+}
+
+/// Others go on while one of them dies, and the limit is near.
+#[test]
+fn of_four_writers_that_are_killed_and_replaced_none_grants_more_than_the_limit() {
+    const LIMIT: u64 = 1_000;
+    if let Some(file) = orders() {
+        let quota = open(&file, LIMIT);
+        while quota.consume("ana", &[("jobs", 1)]).unwrap().allowed {
+            say("granted 1");
+        }
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("quota.db");
+    let test = "of_four_writers_that_are_killed_and_replaced_none_grants_more_than_the_limit";
+    let start = || {
+        let mut child = child(test, &file);
+        let output = BufReader::new(child.stdout.take().unwrap()).lines();
+        (child, output)
+    };
+    let mut children: VecDeque<_> = (0..4).map(|_| start()).collect();
+    let (mut acknowledged, mut kills) = (0, 0);
+    // The oldest dies, after a few grants of its own, a different number each time.
+    while used_or_none(&file) < LIMIT {
+        let (child, mut output) = children.pop_front().unwrap();
+        for _ in 0..kills % 7 {
+            acknowledged += u64::from(output.by_ref().map_while(Result::ok).any(|line| line == "granted 1"));
+        }
+        acknowledged += kill(child, output, "granted 1").len() as u64;
+        kills += 1;
+        assert!(kills < 5_000, "only {} units used", used_or_none(&file));
+        children.push_back(start());
+    }
+    for (mut child, output) in children {
+        acknowledged += output.map_while(Result::ok).filter(|line| line == "granted 1").count() as u64;
+        assert!(child.wait().unwrap().success());
+    }
+    println!("{acknowledged} of {LIMIT} grants acknowledged, {kills} writers killed");
+    assert_eq!(used(&file), LIMIT);
+    assert!(acknowledged <= LIMIT && LIMIT - acknowledged <= kills, "{acknowledged} acknowledged, {kills} killed");
+    assert!(kills > 10, "{kills} writers killed");
+    assert!(!open(&file, LIMIT).consume("ana", &[("jobs", 1)]).unwrap().allowed);
+    assert_sound(&file);
+}
+
+/// Each client asks again under its key for what it was not told.
+#[test]
+fn what_is_asked_for_again_under_its_key_after_a_kill_is_charged_once() {
+    const LIMIT: u64 = 1_000_000;
+    let key = |number: u64| format!("k-{number}");
+    if let Some(file) = orders() {
+        let quota = open(&file, LIMIT);
+        for number in from().. {
+            assert!(quota.consume_once("ana", &[("jobs", 1)], &key(number)).unwrap().allowed);
+            say(&format!("granted {number}"));
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("quota.db");
+    let test = "what_is_asked_for_again_under_its_key_after_a_kill_is_charged_once";
+    let mut next = 0;
+    for round in 0..30_u64 {
+        let mut child = child_from(test, &file, next);
+        let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
+        for _ in 0..=round % 7 {
+            next = line_of(&mut output, "granted ").parse::<u64>().unwrap() + 1;
+        }
+        std::thread::sleep(Duration::from_micros(round * 137 % 2_000));
+        next += kill(child, output, "granted ").len() as u64;
+    }
+    let quota = open(&file, LIMIT);
+    for number in 0..=next {
+        let decision = quota.consume_once("ana", &[("jobs", 1)], &key(number)).unwrap();
+        assert!(decision.allowed && (decision.repeated || number == next), "{number} of {next}");
+    }
+    assert_eq!(used(&file), next + 1);
+    assert_sound(&file);
+}
+
+#[test]
+fn what_writers_that_are_killed_have_reserved_comes_back_and_what_they_have_committed_stays() {
+    const LIMIT: u64 = 1_000_000;
+    const TTL: Duration = Duration::from_secs(1);
+    if let Some(file) = orders() {
+        let quota = open(&file, LIMIT);
+        loop {
+            let reservation = quota.reserve("ana", &[("jobs", 5)], TTL).unwrap().unwrap();
+            say("reserved 5");
+            reservation.commit(&[("jobs", 2)]).unwrap();
+            say("committed 2");
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("quota.db");
+    let test = "what_writers_that_are_killed_have_reserved_comes_back_and_what_they_have_committed_stays";
+    let (mut committed, kills) = (0, 30);
+    for round in 0..kills {
+        let mut child = child(test, &file);
+        let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
+        for _ in 0..round % 7 {
+            line_of(&mut output, "committed 2");
+            committed += 1;
+        }
+        // With a reservation open, as far as this one knows.
+        line_of(&mut output, "reserved 5");
+        std::thread::sleep(Duration::from_micros(round * 137 % 2_000));
+        committed += kill(child, output, "committed 2").len() as u64;
+    }
+    std::thread::sleep(TTL + Duration::from_millis(100));
+    let quota = open(&file, LIMIT);
+    let state = &quota.usage("ana").unwrap().quotas[0];
+    println!("{committed} commits acknowledged, {} units used, {kills} writers killed", state.used);
+    assert_eq!((state.held, state.overage), (0, 0));
+    assert!(
+        (2 * committed..=2 * (committed + kills)).contains(&state.used),
+        "{} used, {committed} commits",
+        state.used
+    );
+    assert!(quota.consume("ana", &[("jobs", LIMIT - state.used)]).unwrap().allowed, "all the rest can be used");
+    assert_sound(&file);
 }
 
 #[test]
