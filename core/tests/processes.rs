@@ -401,6 +401,114 @@ fn of_eight_processes_that_open_an_older_file_one_migrates_it_and_all_go_on() {
     assert!(quota.consume_once("ana", &[("jobs", 90)], "key").unwrap().allowed);
 }
 
+/// As somebody else than root, whom no permission stops. SQLite itself would open a file that it may not write,
+/// and leave its log beside it.
+#[cfg(unix)]
+#[test]
+fn a_file_that_may_not_be_written_is_refused_and_left_as_it_is() {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::os::unix::process::CommandExt;
+
+    if let Some(file) = orders() {
+        let error = SqliteOptions::at(file).open().unwrap_err();
+        println!("\nerror: {:?}: {error}", error.retry());
+        return;
+    }
+    let allow = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    allow(folder.path(), 0o755);
+    // The child may not be able to reach where this binary is.
+    let binary = folder.path().join("test");
+    let own = std::env::current_exe().unwrap();
+    fs::hard_link(&own, &binary).or_else(|_| fs::copy(&own, &binary).map(drop)).unwrap();
+    let inner = folder.path().join("inner");
+    fs::create_dir(&inner).unwrap();
+    let file = inner.join("quota.db");
+    assert!(open(&file, 10).consume("ana", &[("jobs", 1)]).unwrap().allowed);
+    let before = fs::read(&file).unwrap();
+    let test = "a_file_that_may_not_be_written_is_refused_and_left_as_it_is";
+    for (of_folder, of_file) in [(0o555, 0o444), (0o555, 0o666), (0o777, 0o444)] {
+        allow(&file, of_file);
+        allow(&inner, of_folder);
+        let mut command = Command::new(&binary);
+        if fs::metadata(&inner).unwrap().uid() == 0 {
+            command.uid(65_534).gid(65_534);
+        }
+        command.args([test, "--exact", "--nocapture", "--test-threads=1"]).env(FILE, &file);
+        let output = command.output().unwrap();
+        allow(&inner, 0o755);
+        let said = String::from_utf8_lossy(&output.stdout);
+        let error = said.lines().find_map(|line| line.strip_prefix("error: ")).unwrap_or_else(|| panic!("{said}"));
+        assert!(error.starts_with("Never: the store is read-only: correct the permissions"), "{error}");
+        assert!(error.contains("inner/quota.db: "), "{error}");
+        assert!(output.status.success());
+        assert_eq!(fs::read(&file).unwrap(), before);
+        assert_eq!(fs::read_dir(&inner).unwrap().count(), 1, "nothing was made beside it");
+    }
+    allow(&file, 0o644);
+    assert!(open(&file, 10).consume("ana", &[("jobs", 1)]).unwrap().allowed);
+}
+
+/// A sync that fails is planted between the child and its C library: of so many, one after the other.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[test]
+fn after_a_failed_sync_the_store_stops_and_without_one_nothing_is_acknowledged() {
+    const SYNCS: &str = "#define _GNU_SOURCE
+        #include <dlfcn.h>
+        #include <errno.h>
+        static int sync_or_fail(const char *name, int file) {
+            static int done = 0;
+            if (++done > 40) { errno = EIO; return -1; }
+            return ((int (*)(int)) dlsym(RTLD_NEXT, name))(file);
+        }
+        int fsync(int file) { return sync_or_fail(\"fsync\", file); }
+        int fdatasync(int file) { return sync_or_fail(\"fdatasync\", file); }
+    ";
+    if let Some(file) = orders() {
+        let quota = open(&file, 1_000);
+        let consume = || quota.consume("ana", &[("jobs", 1)]).unwrap().denied.map(|denial| denial.cause.unwrap());
+        let (acknowledged, first) = (0..).find_map(|number| Some((number, consume()?))).unwrap();
+        println!("\ngrants: {acknowledged}");
+        println!("first: {first}");
+        println!("last: {}", consume().unwrap());
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (source, library) = (folder.path().join("syncs.c"), folder.path().join("syncs.so"));
+    std::fs::write(&source, SYNCS).unwrap();
+    let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
+    let mut compile = Command::new(compiler);
+    let compiled = compile.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).arg("-ldl").status().unwrap();
+    assert!(compiled.success());
+    let file = folder.path().join("quota.db");
+    drop(open(&file, 1_000));
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args([
+            "after_a_failed_sync_the_store_stops_and_without_one_nothing_is_acknowledged",
+            "--exact",
+            "--nocapture",
+            "--test-threads=1",
+        ])
+        .env(FILE, &file)
+        .env("LD_PRELOAD", &library)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
+    let acknowledged: u64 = line_of(&mut output, "grants: ").parse().unwrap();
+    let (first, last) = (line_of(&mut output, "first: "), line_of(&mut output, "last: "));
+    assert!(child.wait().unwrap().success());
+    println!("{acknowledged} acknowledged before: {first}");
+    // Each waited for a sync of its own.
+    assert!((1..=40).contains(&acknowledged), "{acknowledged} grants by 40 syncs");
+    assert!(first.starts_with("the store failed: disk I/O error"), "{first}");
+    assert_eq!(last, format!("the store has stopped, open it again once the cause is mended: {first}"));
+    assert!((acknowledged..=acknowledged + 1).contains(&used(&file)), "{acknowledged} acknowledged");
+    assert_sound(&file);
+    assert!(open(&file, 1_000).consume("ana", &[("jobs", 1)]).unwrap().allowed, "it can be opened again");
+}
+
 /// The child may write files of 200 kB at the most, so that a write of its log fails half-way, as on a
 /// failing disk.
 #[test]

@@ -117,7 +117,8 @@ impl SqliteOptions {
     ///
     /// [`StoreError::CannotOpen`] for a path that cannot be opened; [`StoreError::Damaged`],
     /// [`StoreError::Foreign`] or [`StoreError::NewerSchema`] for a file that must not be used, which
-    /// is left as it is; [`StoreError::Busy`] where other processes keep it busy.
+    /// is left as it is; [`StoreError::ReadOnly`] for one that may not be written; [`StoreError::Busy`] where
+    /// other processes keep it busy.
     pub fn open(&self) -> Result<SqliteStore, StoreError> {
         let writer = self.open_session()?;
         let reader = self.connect()?;
@@ -131,13 +132,14 @@ impl SqliteOptions {
 
     /// Opens, checks and migrates the file, and returns the session that writes to it.
     pub(super) fn open_session(&self) -> Result<Session, StoreError> {
-        self.open_writer().map_err(|error| schema::name_damage(error, &self.path))
+        self.open_writer().map_err(|error| schema::name_file(error, &self.path))
     }
 
     fn open_writer(&self) -> Result<Session, StoreError> {
         let mut patience = Patience::new(self.busy_timeout);
         schema::check_length(&self.path)?;
         let mut connection = self.connect()?;
+        schema::check_writable(&connection)?;
         schema::check_ours(&connection, &self.path, &mut patience)?;
         patience.until_free(|| self.use_log(&connection))?;
         schema::migrate(&mut connection, &mut patience)?;

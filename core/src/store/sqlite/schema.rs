@@ -7,6 +7,7 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
+use super::failure::failure;
 use super::session::Patience;
 use crate::store::StoreError;
 
@@ -137,6 +138,14 @@ pub(super) fn check_length(path: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Refuses a file that may not be written, which SQLite would open all the same, to refuse every write to it.
+pub(super) fn check_writable(connection: &Connection) -> Result<(), StoreError> {
+    match connection.is_readonly(rusqlite::MAIN_DB).map_err(failure)? {
+        true => Err(StoreError::ReadOnly { detail: "the file may not be written".to_owned() }),
+        false => Ok(()),
+    }
+}
+
 /// Refuses a file that is not ours. Reads only.
 pub(super) fn check_ours(connection: &Connection, path: &Path, patience: &mut Patience) -> Result<(), StoreError> {
     let header = || {
@@ -188,10 +197,11 @@ fn damaged(path: &Path, detail: &str) -> StoreError {
     StoreError::Damaged { name: path.display().to_string(), detail: detail.to_owned() }
 }
 
-/// The same error, with the file's name in place of "the database".
-pub(super) fn name_damage(error: StoreError, path: &Path) -> StoreError {
+/// The same error, with the file's name.
+pub(super) fn name_file(error: StoreError, path: &Path) -> StoreError {
     match error {
         StoreError::Damaged { detail, .. } => damaged(path, &detail),
+        StoreError::ReadOnly { detail } => StoreError::ReadOnly { detail: format!("{}: {detail}", path.display()) },
         error => error,
     }
 }

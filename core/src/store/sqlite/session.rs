@@ -205,6 +205,41 @@ mod tests {
     }
 
     #[test]
+    fn on_a_full_disk_an_engine_denies_for_the_store_and_never_for_the_quota() {
+        use crate::blocking::Quota;
+        use crate::http::Mapping;
+        use crate::{Plans, Reason};
+
+        let folder = tempfile::tempdir().unwrap();
+        let store = Arc::new(SqliteOptions::at(folder.path().join("quota.db")).open().unwrap());
+        let pages = |most: i64| {
+            let limit = format!("ROLLBACK; PRAGMA max_page_count = {most}; BEGIN IMMEDIATE");
+            let set =
+                store.writer.run(Wait::Block, move |batch| batch.connection.execute_batch(&limit).map_err(failure));
+            pollster::block_on(set).unwrap();
+        };
+        let plans = "default_plan = 'free'\n[plans.free]\nquotas = { jobs = '1/total' }";
+        let quota = Quota::builder().plans(Plans::from_toml(plans).unwrap()).open_on(Arc::clone(&store) as _).unwrap();
+        let subject = |number: u64| format!("subject-{number}");
+        let consume = |number| quota.consume(&subject(number), &[("jobs", 1)]).unwrap();
+        assert!(consume(0).allowed);
+        pages(1);
+        let (granted, decision) =
+            (1..10_000).map(|number| (number, consume(number))).find(|(_, decision)| !decision.allowed).unwrap();
+        let answer = Mapping::new().answer(&decision, Timestamp::UNIX_EPOCH);
+        let denial = decision.denied.unwrap();
+        assert_eq!(denial.reason, Reason::StoreUnavailable);
+        assert!(denial.cause.as_ref().unwrap().starts_with("the disk is full: nothing was written"), "{denial:?}");
+        assert_eq!(answer.denied.unwrap().status, 503);
+        // What takes no room is answered still, also who has used all.
+        assert_eq!(quota.usage(&subject(granted)).unwrap().quotas.first().unwrap().used, 0);
+        assert_eq!(consume(0).denied.unwrap().reason, Reason::QuotaExhausted);
+        pages(1_000);
+        assert!(consume(granted).allowed, "it goes on when there is room");
+        assert!(consume(granted + 1).allowed);
+    }
+
+    #[test]
     fn a_file_that_cannot_be_written_is_called_read_only() {
         let (_folder, session) = session();
         session.connection.pragma_update(None, "query_only", true).unwrap();
