@@ -1,6 +1,7 @@
 //! The quota stage of the flow: charges what a request costs, sets it aside, or only looks; in the store,
 //! or without it where that is allowed.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -129,7 +130,7 @@ impl Admission {
                 return Ok(denied);
             }
             let Some(denial) = demand::tightest(demand::full(&touched, &states)) else {
-                return Err(store_lied("it refused charges that fit within their limits"));
+                return Ok(distrusted(caller, modes, &asked, &charged.balances));
             };
             let full: Vec<Arc<str>> =
                 demand::full(&touched, &states).map(|(quota, _)| Arc::clone(quota.metric)).collect();
@@ -192,9 +193,12 @@ impl Admission {
     async fn look(&self, call: Call, charges: &[Charge]) -> Result<Charged, Error> {
         let keys: Vec<CounterKey> = charges.iter().map(|charge| charge.key.clone()).collect();
         let balances = self.store.balances(call, &keys).await?;
+        if balances.len() < keys.len() {
+            return Ok(Charged::new(Outcome::Refused, Vec::new()));
+        }
         let mut read = balances.iter().copied();
-        let next = |_: &CounterKey| read.next().ok_or_else(|| store_lied("it left out balances"));
-        let weighed = charge_all(charges, next, Balance::charged)?;
+        let next = |_: &CounterKey| Ok::<_, Infallible>(read.next().unwrap_or_default());
+        let Ok(weighed) = charge_all(charges, next, Balance::charged);
         Ok(Charged::new(weighed.outcome, balances))
     }
 
@@ -289,6 +293,20 @@ fn conflict(once: Option<&Once>) -> Error {
     Error::Conflict { key: once.map(|once| once.key.to_string()).unwrap_or_default() }
 }
 
-pub(crate) fn store_lied(what: &str) -> Error {
-    Error::Store(StoreError::Failed { detail: format!("it broke its contract: {what}"), retry: Retry::Never })
+/// The answer where the store has answered, but what cannot be. It is in doubt and not away, so nothing is granted
+/// without it.
+fn distrusted(caller: &Caller, modes: &Modes, costs: &[Cost], balances: &[Balance]) -> Decision {
+    let what = if balances.is_empty() { LEFT_OUT } else { "it refused charges that fit within their limits" };
+    let denial = Denial::unanswered(&store_lied(what));
+    match costs.iter().all(|cost| modes.of(&cost.metric) == Enforcement::Shadow) {
+        true => Decision { would_deny: Some(Box::new(denial)), ..caller.allow(Vec::new()) },
+        false => caller.deny(Vec::new(), denial),
+    }
+}
+
+/// How a store breaks its contract that tells nothing of counters it was asked for.
+pub(crate) const LEFT_OUT: &str = "it left out balances";
+
+pub(crate) fn store_lied(what: &str) -> StoreError {
+    StoreError::Failed { detail: format!("it broke its contract: {what}"), retry: Retry::Never }
 }

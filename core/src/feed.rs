@@ -121,10 +121,8 @@ impl Admission {
         loop {
             let page = self.store.events(call, &switches).await?;
             page.iter().for_each(|event| self.switchboard.follow(event));
-            match page.last() {
-                Some(last) if page.len() == PAGE => switches.after = last.sequence,
-                _ => break,
-            }
+            let Some(next) = last_of_full_page(&page, switches.after) else { break };
+            switches.after = next;
         }
         let seen = newest.first().map_or(0, |event| event.sequence);
         self.feed.seen.fetch_max(seen, Ordering::AcqRel);
@@ -151,7 +149,7 @@ impl Admission {
                     }
                 }
             }
-            if page.len() < PAGE {
+            if last_of_full_page(&page, after).is_none() {
                 break;
             }
         }
@@ -188,4 +186,11 @@ impl Admission {
         }
         false
     }
+}
+
+/// After which change to read on, where there may be more than this page. A store that answers with nothing newer
+/// than what it was asked for would do so for ever.
+fn last_of_full_page(page: &[Event], after: u64) -> Option<u64> {
+    let last = page.iter().map(|event| event.sequence).max()?;
+    (page.len() >= PAGE && last > after).then_some(last)
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::admission::Admission;
+use crate::charging::{LEFT_OUT, store_lied};
 use crate::decision::Usage;
 use crate::error::Error;
 use crate::plan::FeatureValue;
@@ -26,7 +27,11 @@ impl Admission {
         }
         let every: Costs = metrics.into_iter().map(|metric| Cost { metric: Arc::clone(metric), amount: 1 }).collect();
         let touched = caller.touched(&every);
-        let balances = self.store.balances(caller.call, &keys_of(&touched)).await?;
+        let keys = keys_of(&touched);
+        let balances = self.store.balances(caller.call, &keys).await?;
+        if balances.len() < keys.len() {
+            return Err(store_lied(LEFT_OUT).into());
+        }
         let usage = Usage {
             subject: Arc::clone(&caller.owners.subject),
             account: caller.owners.account.clone(),

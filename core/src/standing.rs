@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use crate::decision::Reason;
 use crate::error::Error;
 use crate::plan::{Plan, Plans, WhenLapsed};
+use crate::store::StoreError;
 use crate::subscription::{Overrides, Status, Subscription, after_days, zone_named};
 
 /// What a subscription amounts to at a moment: the plan in force, or why there is none.
@@ -195,7 +196,12 @@ fn overridden(plan: &Arc<Plan>, overrides: &Overrides, owner: Owner) -> Arc<Plan
 }
 
 fn zone_of(subscription: &Subscription, plans: &Plans) -> Result<TimeZone, Error> {
-    subscription.zone.as_deref().map_or_else(|| Ok(plans.zone().clone()), zone_named)
+    let Some(name) = &subscription.zone else { return Ok(plans.zone().clone()) };
+    // It was checked when it was put, so what is wrong is what the store has, and not what the caller asks for.
+    zone_named(name).map_err(|error| {
+        let (name, detail) = ("a subscription".to_owned(), error.to_string());
+        StoreError::Damaged { name, detail }.into()
+    })
 }
 
 /// When a trial ends that began with this subscription.
