@@ -153,7 +153,7 @@ impl Admission {
                 break;
             }
         }
-        if plans_changed && !planted!("plans_of_others_not_loaded") {
+        if plans_changed {
             self.catalog.reload(call).await;
         }
         true
@@ -164,6 +164,7 @@ impl Admission {
         let own = event.source.as_ref() == Some(&self.feed.name);
         match event.name {
             // Its own change is in force here, unless its caller went away before it was made.
+            EventName::PlanChanged if planted!("plans_of_others_not_loaded") => {}
             EventName::PlanChanged if own => self.catalog.expire(),
             EventName::PlanChanged => {
                 // Also where the rest of the log cannot be read now.

@@ -43,7 +43,7 @@ pub(crate) mod bugs {
         "flight_wakes_only_one_caller",
         "held_units_ignored",
         "hold_expires_on_one_counter_only",
-        "hold_made_again_under_its_name",
+        "hold_ignores_its_key",
         "hold_settled_after_it_expired",
         "hold_settled_twice",
         "late_read_of_a_subscription_is_kept",

@@ -88,10 +88,8 @@ impl Ledger {
 
     /// What became of a hold that was made before, under its key or its name.
     pub(super) fn recall_hold(&self, hold: &Hold, now: Timestamp) -> Option<Charged> {
-        if planted!("hold_made_again_under_its_name") {
-            return None;
-        }
-        hold.once.as_ref().and_then(|once| self.recall(once, now)).or_else(|| {
+        let once = hold.once.as_ref().filter(|_| !planted!("hold_ignores_its_key"));
+        once.and_then(|once| self.recall(once, now)).or_else(|| {
             let held = self.holds.get(&hold.id).filter(|held| held.stands(now))?;
             Some(Charged::repeated(held.at, held.made.clone(), Some(hold.id)))
         })
