@@ -74,7 +74,9 @@ impl Meter {
         let (units, interval_ns) = match algorithm {
             Algorithm::Gcra => {
                 let interval_ns = interval_ns(limit);
-                (limit.burst.min(DEBT_NS_MAX / interval_ns), interval_ns)
+                // Most bursts come back in time, and need no division to say so.
+                let kept = limit.burst.checked_mul(interval_ns).is_some_and(|full_ns| full_ns <= DEBT_NS_MAX);
+                (if kept { limit.burst } else { DEBT_NS_MAX / interval_ns }, interval_ns)
             }
             Algorithm::SlidingWindow => (limit.units.min(SLIDING_UNITS_MAX), 0),
             Algorithm::FixedWindow => (limit.units.min(FIXED_UNITS_MAX), 0),

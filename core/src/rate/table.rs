@@ -1,9 +1,11 @@
 //! The table that keeps all rates: fixed memory, no sweeper, no allocation in a decision.
 
 use std::fmt;
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::hash::{BuildHasher, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use ahash::RandomState;
 
 use super::decision::{RateDecision, RateState};
 use super::key::RateKey;
@@ -21,13 +23,15 @@ use crate::sync::Mutex;
 /// Memory is allocated once, at construction. When more cells of a set are live than it has, the one
 /// that is replenished soonest is *folded*: it leaves its debt to the set, and every key of that set
 /// without a cell starts from there. So crowding makes callers share an allowance, and never gives one
-/// of them a fresh one, whatever keys an attacker makes up. Keys are hashed with a secret
-/// (SipHash-1-3), so nobody can choose whom to crowd.
+/// of them a fresh one, whatever keys an attacker makes up. Keys are hashed with a secret of the table's
+/// own ([aHash]), so nobody can choose whom to crowd.
 ///
 /// Times are durations since any origin, of a clock that does not go back, such as
 /// [`Clock::monotonic`](crate::Clock::monotonic), for up to 34 years. Threads may arrive with them a
 /// little out of order: that admits nothing twice. (Only a key without a cell of its own may get as much
 /// as comes back in the time by which a thread was late.)
+///
+/// [aHash]: https://github.com/tkaitchuck/aHash
 pub struct RateTable {
     sets: Box<[Line]>,
     hasher: RandomState,
@@ -55,11 +59,10 @@ struct Window {
     limit: RateLimit,
     meter: Meter,
     tag: Tag,
+    place: Option<usize>,
     state: State,
     fit: Fit,
 }
-
-type Windows = [Option<Window>; Rate::WINDOWS_MAX];
 
 impl RateTable {
     /// A table of at least so many cells, 14.2 bytes each, and at least nine.
@@ -100,22 +103,21 @@ impl RateTable {
     pub fn decide_at(&self, place: RatePlace, rate: &Rate, multiplier: u32, cost: u64, now: Duration) -> RateDecision {
         let now_ns = nanoseconds(now);
         let (line, tag) = self.find(place);
-        let mut windows = Windows::default();
-        open(&mut windows, rate, multiplier, tag);
-
-        let mut set = line.0.lock();
-        let allowed = weigh(&set, &mut windows, cost, now_ns);
-        let taken = allowed && cost > 0;
-        if taken {
-            for window in windows.iter().flatten() {
-                let Fit::Now(next) = window.fit else { continue };
-                if set.write(window.tag, next, |tag| are_among(&windows, tag), now_ns) {
-                    self.evictions.fetch_add(1, Ordering::Relaxed);
+        with_windows(rate, multiplier, tag, |windows| {
+            let mut set = line.0.lock();
+            let allowed = weigh(&set, windows, cost, now_ns);
+            let taken = allowed && cost > 0;
+            if taken {
+                for window in &*windows {
+                    let Fit::Now(next) = window.fit else { continue };
+                    if set.write(window.place, window.tag, next, |tag| are_among(windows, tag), now_ns) {
+                        self.evictions.fetch_add(1, Ordering::Relaxed);
+                    }
                 }
             }
-        }
-        drop(set);
-        answer(&windows, allowed, taken, now_ns)
+            drop(set);
+            answer(windows, allowed, taken, now_ns)
+        })
     }
 
     /// What [`decide`](Self::decide) would answer now, without taking anything; the windows stand as they
@@ -132,10 +134,10 @@ impl RateTable {
     ) -> RateDecision {
         let now_ns = nanoseconds(now);
         let (line, tag) = self.find(self.place(scope, key));
-        let mut windows = Windows::default();
-        open(&mut windows, rate, multiplier, tag);
-        let allowed = weigh(&line.0.lock(), &mut windows, cost, now_ns);
-        answer(&windows, allowed, false, now_ns)
+        with_windows(rate, multiplier, tag, |windows| {
+            let allowed = weigh(&line.0.lock(), windows, cost, now_ns);
+            answer(windows, allowed, false, now_ns)
+        })
     }
 
     /// Gives a key its whole allowance back, in the windows of `rate`.
@@ -145,14 +147,14 @@ impl RateTable {
     pub fn clear(&self, scope: &str, key: RateKey<'_>, rate: &Rate, now: Duration) {
         let now_ns = nanoseconds(now);
         let (line, tag) = self.find(self.place(scope, key));
-        let mut windows = Windows::default();
-        open(&mut windows, rate, 1, tag);
-        let mut set = line.0.lock();
-        for window in windows.iter().flatten() {
-            if set.clear(window.tag, |tag| are_among(&windows, tag), now_ns) {
-                self.evictions.fetch_add(1, Ordering::Relaxed);
+        with_windows(rate, 1, tag, |windows| {
+            let mut set = line.0.lock();
+            for window in &*windows {
+                if set.clear(window.tag, |tag| are_among(windows, tag), now_ns) {
+                    self.evictions.fetch_add(1, Ordering::Relaxed);
+                }
             }
-        }
+        });
     }
 
     /// How many live states had to be folded into their set's debt since the table was made. When it
@@ -228,26 +230,34 @@ fn tag_of(key: Tag, limit: RateLimit) -> Tag {
     key ^ limit.window_s.wrapping_mul(0x9E37_79B1)
 }
 
-/// Fills in the windows where they stand: they are too large to be handed about.
+/// Hands the windows of a rate to what is done with them: as many as it has, on the stack.
 #[inline]
-fn open(windows: &mut Windows, rate: &Rate, multiplier: u32, key: Tag) {
-    for (window, limit) in windows.iter_mut().zip(&rate.limits) {
+fn with_windows<T>(rate: &Rate, multiplier: u32, key: Tag, then: impl FnOnce(&mut [Window]) -> T) -> T {
+    let open = |limit: RateLimit| {
         let limit = limit.times(multiplier);
         let meter = Meter::new(rate.algorithm, limit);
-        *window = Some(Window { limit, meter, tag: tag_of(key, limit), state: State::ABSENT, fit: Fit::Never });
+        Window { limit, meter, tag: tag_of(key, limit), place: None, state: State::ABSENT, fit: Fit::Never }
+    };
+    match *rate.limits {
+        [] => then(&mut []),
+        [one] => then(&mut [open(one)]),
+        [one, two] => then(&mut [one, two].map(open)),
+        [one, two, three] => then(&mut [one, two, three].map(open)),
+        [one, two, three, four, ..] => then(&mut [one, two, three, four].map(open)),
     }
 }
 
-fn are_among(windows: &Windows, tag: Tag) -> bool {
-    windows.iter().flatten().any(|window| window.tag == tag)
+fn are_among(windows: &[Window], tag: Tag) -> bool {
+    windows.iter().any(|window| window.tag == tag)
 }
 
 /// Reads the state of each window, and whether the cost fits it; says whether it fits them all.
 #[inline]
-fn weigh(set: &Set, windows: &mut Windows, cost: u64, now_ns: u64) -> bool {
+fn weigh(set: &Set, windows: &mut [Window], cost: u64, now_ns: u64) -> bool {
     let mut all = true;
-    for window in windows.iter_mut().flatten() {
-        window.state = set.read(window.tag, &window.meter, now_ns);
+    for window in windows {
+        window.place = set.place(window.tag);
+        window.state = set.read(window.place, &window.meter, now_ns);
         window.fit = window.meter.fit(window.state, cost, now_ns);
         all &= matches!(window.fit, Fit::Now(_));
     }
@@ -256,10 +266,10 @@ fn weigh(set: &Set, windows: &mut Windows, cost: u64, now_ns: u64) -> bool {
 
 /// The windows stand as after the decision, if it has taken something, and otherwise as before.
 #[inline]
-fn answer(windows: &Windows, allowed: bool, taken: bool, now_ns: u64) -> RateDecision {
+fn answer(windows: &[Window], allowed: bool, taken: bool, now_ns: u64) -> RateDecision {
     let mut decision = RateDecision::new(allowed);
     let mut latest_ns = 0;
-    for (index, window) in windows.iter().flatten().enumerate() {
+    for (index, window) in windows.iter().enumerate() {
         let until_ns = match window.fit {
             Fit::Now(_) => 0,
             Fit::At(at_ns) => at_ns,
