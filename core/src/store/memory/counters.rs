@@ -1,9 +1,9 @@
 //! The counters of the memory store, in shards that a step locks together.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
+use ahash::RandomState;
 use jiff::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
 
@@ -26,7 +26,7 @@ pub(super) struct Counters {
 /// The counters of some subjects.
 #[derive(Debug, Default)]
 struct Shard {
-    subjects: HashMap<Arc<str>, Subject>,
+    subjects: HashMap<Arc<str>, Subject, RandomState>,
     sweeps: Sweeps,
 }
 
@@ -184,8 +184,15 @@ impl Locked<'_> {
     }
 
     fn shard(&mut self, key: &CounterKey) -> Option<&mut Shard> {
-        let number = self.counters.shard_of(key);
-        self.shards.iter_mut().find(|(locked, _)| *locked == number).map(|(_, shard)| &mut **shard)
+        let place = match self.shards.len() {
+            // Most steps are on one subject.
+            1 => 0,
+            _ => {
+                let number = self.counters.shard_of(key);
+                self.shards.iter().position(|(locked, _)| *locked == number)?
+            }
+        };
+        self.shards.get_mut(place).map(|(_, shard)| &mut **shard)
     }
 }
 
