@@ -200,9 +200,25 @@ impl Admission {
             if account == subject {
                 return Err(Error::argument("account", format!("{account:?}"), "another subject than the member"));
             }
+            self.check_account(call, subject, account).await?;
         }
         let plan = plans.get(&subscription.plan)?;
         Ok(subscription.kept_under(plan))
+    }
+
+    /// Refuses accounts within accounts: a member's units count on its account, and on nobody's beyond that.
+    async fn check_account(&self, call: Call, member: &str, account: &str) -> Result<(), Error> {
+        let theirs = self.store.subscription(call, account).await?;
+        if let Some(beyond) = theirs.and_then(|theirs| theirs.account) {
+            let found = format!("{account:?}, a member of {beyond:?}");
+            return Err(Error::argument("account", found, "an account that is no member of another"));
+        }
+        let members = SubscriberQuery { account: Some(member.to_owned()), limit: 1, ..SubscriberQuery::all() };
+        if let Some(first) = self.store.subscribers(call, &members).await?.first() {
+            let found = format!("{member:?}, the account of {:?}", first.subject);
+            return Err(Error::argument("subject", found, "a subject that has no members of its own"));
+        }
+        Ok(())
     }
 
     /// Amends the counters of the periods that `now` lies in, and returns how the quotas then stand.

@@ -84,7 +84,7 @@ impl Admission {
             (Who::Token(_), Some(known)) => Some(known),
             (Who::Token(token), None) => match self.authenticate(call, token).await? {
                 Authenticated::Known(known) => Some(known),
-                Authenticated::Refused => return Ok(stranger()),
+                Authenticated::Refused => return Ok(stranger(token)),
             },
         };
         let subject = match request.who {
@@ -266,8 +266,9 @@ pub(crate) fn undecided(plans: &Plans, subject: &str, request: &Request<'_>) -> 
 }
 
 /// The denial of a token that speaks for nobody, which shadow does not lift: it would let anybody in.
-pub(crate) fn stranger() -> Decision {
-    Decision::deny(None, Denial::because(Reason::Unauthenticated))
+pub(crate) fn stranger(token: &str) -> Decision {
+    let cause = token.is_empty().then(|| "the request has no token".to_owned());
+    Decision::deny(None, Denial { cause, ..Denial::because(Reason::Unauthenticated) })
 }
 
 /// A feature that must be in the plan, and the value that it must grant, if any.

@@ -279,7 +279,7 @@ pub struct Denial {
     /// When the trial or the subscription ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
-    /// What the store said, where it could not answer.
+    /// What the store said, where it could not answer; or that there was no token at all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
     /// The cheapest plan by rank that would have allowed the request.
@@ -363,7 +363,7 @@ impl fmt::Display for Denial {
                 let (scope, window_s) = (self.scope.as_deref().unwrap_or_default(), self.window_s.unwrap_or_default());
                 write!(f, "{scope}: more than {limit} in {window_s} s")?;
             }
-            Reason::Unauthenticated => f.write_str("the token is not valid")?,
+            Reason::Unauthenticated => f.write_str(self.cause.as_deref().unwrap_or("the token is not valid"))?,
             Reason::StoreUnavailable => {
                 write!(f, "the quota store could not answer: {}", self.cause.as_deref().unwrap_or("no reason given"))?;
             }

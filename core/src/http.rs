@@ -129,7 +129,7 @@ impl Mapping {
         let denied = decision.denied.as_deref().map(|denial| {
             let status = self.status_of(denial.reason);
             fields.extend(retry_after_s(denial, &policies, now).map(|wait_s| ("retry-after", wait_s.to_string())));
-            fields.extend(challenge(denial.reason, status).map(|challenge| ("www-authenticate", challenge.to_owned())));
+            fields.extend(challenge(denial, status).map(|challenge| ("www-authenticate", challenge.to_owned())));
             Denied { status, content_type: "application/problem+json", body: body(denial, status, &policies) }
         });
         Answer { fields, denied }
@@ -392,9 +392,9 @@ fn retry_after_s(denial: &Denial, policies: &[Policy], now: Timestamp) -> Option
 ///
 /// [RFC 6750]: https://www.rfc-editor.org/rfc/rfc6750#section-3
 /// [RFC 9110]: https://www.rfc-editor.org/rfc/rfc9110#section-15.5.2
-const fn challenge(reason: Reason, status: u16) -> Option<&'static str> {
-    match (status, reason) {
-        (401, Reason::Unauthenticated) => Some("Bearer error=\"invalid_token\""),
+fn challenge(denial: &Denial, status: u16) -> Option<&'static str> {
+    match (status, denial.reason) {
+        (401, Reason::Unauthenticated) if denial.cause.is_none() => Some("Bearer error=\"invalid_token\""),
         (401, _) => Some("Bearer"),
         _ => None,
     }

@@ -54,7 +54,7 @@ impl Admission {
         if let Who::Token(token) = request.who {
             match self.tokens.as_ref()?.recall(call.now, token) {
                 Ok(Authenticated::Known(known)) => found.identity = Some(known),
-                Ok(Authenticated::Refused) => return Some(Ok(stranger())),
+                Ok(Authenticated::Refused) => return Some(Ok(stranger(token))),
                 Err(_) => return None,
             }
         }

@@ -646,3 +646,21 @@ fn a_repeated_reservation_that_is_dropped_takes_nothing_from_the_first() {
     let settlement = first.commit(&[("searches", 2)]).unwrap();
     assert_eq!((settlement.repeated, settlement.consumed("searches")), (false, 2));
 }
+
+/// Whose units would count twice, or nowhere.
+#[test]
+fn an_account_is_no_member_of_another() {
+    let plans = Plans::from_toml("default_plan = 'free'\n[plans.free]\nquotas = { jobs = '1/day' }").unwrap();
+    let quota = Quota::builder().plans(plans).open("memory:").unwrap();
+    let member_of = |account: &str| Subscription::active("free", Timestamp::now()).in_account(account);
+    quota.subscribe("ana", member_of("team")).unwrap();
+    for (subject, account, named) in [("bob", "ana", "ana"), ("team", "holding", "ana"), ("ana", "ana", "ana")] {
+        let error = quota.subscribe(subject, member_of(account)).unwrap_err();
+        assert!(matches!(error, Error::InvalidArgument { .. }), "{error}");
+        assert!(error.to_string().contains(named), "{error}");
+        assert_eq!(quota.subscription("team").unwrap(), None, "nothing was done");
+    }
+    quota.subscribe("bob", member_of("team")).unwrap();
+    assert!(quota.consume("bob", &[("jobs", 1)]).unwrap().allowed);
+    assert!(!quota.consume("ana", &[("jobs", 1)]).unwrap().allowed);
+}

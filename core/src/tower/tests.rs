@@ -175,6 +175,22 @@ fn switching_the_quotas_off_lets_nobody_in_who_is_not_known() {
 }
 
 #[test]
+fn only_a_token_that_was_given_is_called_invalid() {
+    let by_token = |parts: &Parts| Some(OwnedRequest::with_token(token_of(&parts.headers).unwrap_or_default()));
+    let service = QuotaLayer::new(open(), by_token).layer(Handler::default());
+    let without = Request::get("/").body(()).unwrap();
+    for (request, challenge, detail) in [
+        (with_key("guessed"), "Bearer error=\"invalid_token\"", "the token is not valid"),
+        (without, "Bearer", "the request has no token"),
+    ] {
+        let response = ask(&service, request);
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+        assert_eq!(response.headers()["www-authenticate"], challenge);
+        assert!(response.body().contains(detail), "{}", response.body());
+    }
+}
+
+#[test]
 fn a_request_by_anyone_is_limited_by_its_address() {
     let handler = Handler::default();
     let by_address = |parts: &Parts| {
