@@ -8,6 +8,8 @@ pub mod conformance;
 mod error;
 mod layer;
 mod memory;
+#[cfg(feature = "postgres")]
+mod postgres;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
@@ -26,6 +28,8 @@ pub use self::layer::{BreakerOptions, CircuitBreaker, Layer, Layered, Step, Time
 #[cfg(feature = "faults")]
 pub use self::layer::{Fault, FaultCounts, FaultRule, Faults};
 pub use self::memory::MemoryStore;
+#[cfg(feature = "postgres")]
+pub use self::postgres::{PostgresOptions, PostgresStore};
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::{Durability, SqliteOptions, SqliteStore};
 use crate::clock::Clock;
@@ -260,6 +264,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 ///
 /// - `memory:` keeps everything in this process and loses it at its end.
 /// - `sqlite:quota.db`, with `?synchronous=full|normal` and `&busy_timeout_ms=5000`.
+/// - `postgres://user:password@host/database`, with the crate's feature `postgres`.
 ///
 /// # Errors
 ///
@@ -278,6 +283,16 @@ pub fn open(url: &str) -> Result<Arc<dyn Store>, Error> {
         "sqlite" => Ok(Arc::new(SqliteOptions::from_url(url)?.open()?)),
         #[cfg(not(feature = "sqlite"))]
         "sqlite" => Err(Error::argument("url", format!("{url:?}"), "`memory:`, or the crate's feature `sqlite`")),
-        _ => Err(Error::argument("url", format!("{url:?}"), "`memory:` or `sqlite:` and the path of a file")),
+        #[cfg(feature = "postgres")]
+        "postgres" | "postgresql" => Ok(Arc::new(PostgresOptions::from_url(url)?.open()?)),
+        // A URL of a server is not repeated: it may hold a password.
+        #[cfg(not(feature = "postgres"))]
+        "postgres" | "postgresql" => {
+            Err(Error::argument("url", format!("\"{scheme}:…\""), "the crate's feature `postgres` for this URL"))
+        }
+        _ => {
+            let shown = if rest.contains('@') { format!("\"{scheme}:…\"") } else { format!("{url:?}") };
+            Err(Error::argument("url", shown, "`memory:`, `sqlite:` and the path of a file, or `postgres:`"))
+        }
     }
 }

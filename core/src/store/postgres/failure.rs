@@ -1,0 +1,83 @@
+//! What an error of the server, or of the way to it, means.
+
+use std::error::Error as _;
+use std::time::Duration;
+
+use deadpool_postgres::{PoolError, TimeoutType};
+use tokio_postgres::Error;
+use tokio_postgres::error::SqlState;
+
+use crate::error::Retry;
+use crate::store::StoreError;
+
+/// Whether the statement was undone for the sake of another, and is simply to be made again.
+pub(super) fn is_to_be_repeated(error: &Error) -> bool {
+    matches!(error.code(), Some(&SqlState::T_R_SERIALIZATION_FAILURE | &SqlState::T_R_DEADLOCK_DETECTED))
+}
+
+/// What the failure of a statement that was sent means for the caller.
+pub(super) fn failure(error: &Error, writes: bool) -> StoreError {
+    let detail = text(error);
+    let Some(code) = error.code() else {
+        // Nobody knows whether the server had the statement before the connection was lost.
+        return StoreError::Failed { detail, retry: unless_known(writes) };
+    };
+    match *code {
+        SqlState::T_R_SERIALIZATION_FAILURE | SqlState::T_R_DEADLOCK_DETECTED | SqlState::LOCK_NOT_AVAILABLE => {
+            StoreError::Busy { waited: Duration::ZERO }
+        }
+        SqlState::DISK_FULL => StoreError::Full { detail },
+        SqlState::READ_ONLY_SQL_TRANSACTION | SqlState::INSUFFICIENT_PRIVILEGE => StoreError::ReadOnly { detail },
+        SqlState::DATA_CORRUPTED | SqlState::INDEX_CORRUPTED => {
+            StoreError::Damaged { name: "the database".to_owned(), detail }
+        }
+        // A session may be ended after its transaction was committed and before that was told.
+        SqlState::ADMIN_SHUTDOWN | SqlState::CRASH_SHUTDOWN | SqlState::IO_ERROR => {
+            StoreError::Failed { detail, retry: unless_known(writes) }
+        }
+        SqlState::QUERY_CANCELED
+        | SqlState::CANNOT_CONNECT_NOW
+        | SqlState::TOO_MANY_CONNECTIONS
+        | SqlState::OUT_OF_MEMORY => StoreError::Failed { detail, retry: Retry::Safe },
+        _ => StoreError::Failed { detail, retry: Retry::Never },
+    }
+}
+
+/// What it means that there was no connection: nothing was sent.
+pub(super) fn unconnected(error: &PoolError, waited: Duration) -> StoreError {
+    let detail = match error {
+        PoolError::Timeout(TimeoutType::Wait) => return StoreError::Busy { waited },
+        PoolError::Timeout(_) => format!("the server did not answer within {} ms", waited.as_millis()),
+        PoolError::Backend(error) => text(error),
+        error => error.to_string(),
+    };
+    StoreError::Failed { detail: format!("no connection: {detail}"), retry: Retry::Safe }
+}
+
+/// What it means that a statement was not answered in time.
+pub(super) const fn unanswered(after: Duration, writes: bool) -> StoreError {
+    StoreError::TimedOut { after, retry: unless_known(writes) }
+}
+
+const fn unless_known(writes: bool) -> Retry {
+    if writes { Retry::OutcomeUnknown } else { Retry::Safe }
+}
+
+/// What is found to be unreadable in a row.
+pub(super) fn damaged(what: &str, detail: &dyn std::fmt::Display) -> StoreError {
+    StoreError::Damaged { name: "the database".to_owned(), detail: format!("{what} cannot be read: {detail}") }
+}
+
+/// The error with its causes, which alone say what has happened.
+pub(super) fn text(error: &Error) -> String {
+    if let Some(told) = error.as_db_error() {
+        return format!("{} ({})", told.message(), told.code().code());
+    }
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,201 @@
+//! The server, and the threads that talk to it.
+//!
+//! The library's callers have any executor or none, so the connections live on a small runtime of the store's own,
+//! and answers come back through channels. Who goes away does not take his statement with him: it was sent whole, and
+//! the server makes all of it or nothing.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Timeouts};
+use futures_channel::oneshot;
+use tokio::runtime::{Builder, Runtime};
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Config, Error, NoTls, Row};
+
+use super::failure::{failure, is_to_be_repeated, unanswered, unconnected};
+use super::statement::Statement;
+use crate::error::Retry;
+use crate::store::{StoreError, StoreFuture};
+
+/// How often a statement is made that the server undoes for the sake of another.
+const ATTEMPTS_MAX: u32 = 20;
+
+/// How many threads talk to the server. They only send and receive.
+const THREADS: usize = 2;
+
+/// The one place that knows how connections are encrypted: not yet.
+pub(super) const fn encryption() -> NoTls {
+    NoTls
+}
+
+/// A pool of connections, and the runtime that they live on.
+pub(super) struct Server {
+    pool: Arc<Connections>,
+    /// Taken when the store is dropped.
+    runtime: Option<Runtime>,
+}
+
+struct Connections {
+    pool: Pool,
+    schema: String,
+    connect_timeout: Duration,
+    statement_timeout: Duration,
+}
+
+/// How the server is talked to.
+pub(super) struct Terms {
+    /// The schema's name as SQL has it.
+    pub(super) schema: String,
+    pub(super) connections_max: usize,
+    pub(super) connect_timeout: Duration,
+    pub(super) statement_timeout: Duration,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("schema", &self.pool.schema).field("pool", &self.pool.pool.status()).finish()
+    }
+}
+
+impl Server {
+    /// Starts the threads; connections are made as they are needed.
+    pub(super) fn new(config: Config, terms: Terms) -> Result<Self, StoreError> {
+        let failed = |error: &dyn fmt::Display| StoreError::Failed { detail: error.to_string(), retry: Retry::Safe };
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(THREADS)
+            .thread_name("quotum-postgres")
+            .enable_all()
+            .build()
+            .map_err(|error| failed(&error))?;
+        let manager =
+            Manager::from_config(config, encryption(), ManagerConfig { recycling_method: RecyclingMethod::Fast });
+        let pool = Pool::builder(manager)
+            .max_size(terms.connections_max)
+            .timeouts(Timeouts {
+                wait: Some(terms.statement_timeout),
+                create: Some(terms.connect_timeout),
+                recycle: Some(terms.connect_timeout),
+            })
+            .runtime(deadpool_postgres::Runtime::Tokio1)
+            .build()
+            .map_err(|error| failed(&error))?;
+        let Terms { schema, connect_timeout, statement_timeout, .. } = terms;
+        Ok(Self {
+            pool: Arc::new(Connections { pool, schema, connect_timeout, statement_timeout }),
+            runtime: Some(runtime),
+        })
+    }
+
+    /// Does something on the store's own threads, from the first poll on, and to its end whoever waits for it.
+    pub(super) fn on_own_threads<'a, T: Send + 'static>(
+        &'a self,
+        work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+    ) -> StoreFuture<'a, T> {
+        Box::pin(async move {
+            let stopped = || StoreError::Stopped { cause: "the threads of the store have ended".to_owned() };
+            let (answer, answered) = oneshot::channel();
+            let runtime = self.runtime.as_ref().ok_or_else(stopped)?;
+            runtime.spawn(async move {
+                // Where the caller is gone, nobody is told.
+                let _gone = answer.send(work.await);
+            });
+            answered.await.unwrap_or_else(|_| Err(stopped()))
+        })
+    }
+
+    /// Makes a statement, and reads what comes back.
+    pub(super) fn ask<'a, T: Send + 'static>(
+        &'a self,
+        statement: Statement,
+        read: impl FnOnce(Vec<Row>) -> Result<T, StoreError> + Send + 'static,
+    ) -> StoreFuture<'a, T> {
+        let connections = Arc::clone(&self.pool);
+        self.on_own_threads(async move { read(connections.make(&statement).await?) })
+    }
+
+    /// Makes a statement that answers with one row.
+    pub(super) fn ask_one<'a, T: Send + 'static>(
+        &'a self,
+        statement: Statement,
+        read: impl FnOnce(&Row) -> Result<T, StoreError> + Send + 'static,
+    ) -> StoreFuture<'a, T> {
+        self.ask(statement, |rows| {
+            let missing = || super::failure::damaged("an answer", &"it has no row");
+            read(rows.first().ok_or_else(missing)?)
+        })
+    }
+
+    /// Makes a statement of which only the doing matters.
+    pub(super) fn tell(&self, statement: Statement) -> StoreFuture<'_, ()> {
+        self.ask(statement, |_| Ok(()))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // At once: whoever drops the store may be a task, which must not wait.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Connections {
+    async fn make(&self, statement: &Statement) -> Result<Vec<Row>, StoreError> {
+        let since = Instant::now();
+        let text = statement.text(&self.schema);
+        let values: Vec<(&(dyn ToSql + Sync), Type)> =
+            statement.values.iter().map(|(value, kind)| (value_of(&**value), kind.clone())).collect();
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let connection = self.connection().await?;
+            let outcome =
+                match tokio::time::timeout(self.statement_timeout, connection.query_typed(&text, &values)).await {
+                    Ok(outcome) => outcome,
+                    Err(_) => {
+                        abandon(connection);
+                        return Err(unanswered(self.statement_timeout, statement.writes));
+                    }
+                };
+            match outcome {
+                Ok(rows) => return Ok(rows),
+                Err(error) if is_to_be_repeated(&error) && attempt < ATTEMPTS_MAX => {
+                    drop(connection);
+                    tokio::time::sleep(Duration::from_millis(attempt.into())).await;
+                }
+                Err(error) if is_to_be_repeated(&error) => return Err(StoreError::Busy { waited: since.elapsed() }),
+                Err(error) => return Err(self.failed(connection, &error, statement.writes)),
+            }
+        }
+    }
+
+    async fn connection(&self) -> Result<Object, StoreError> {
+        self.pool.get().await.map_err(|error| unconnected(&error, self.connect_timeout))
+    }
+
+    /// What a failure means; the connection goes with it unless the server itself has answered.
+    fn failed(&self, connection: Object, error: &Error, writes: bool) -> StoreError {
+        if error.as_db_error().is_none() {
+            drop(Object::take(connection));
+        }
+        failure(error, writes)
+    }
+}
+
+fn value_of(value: &dyn super::statement::Value) -> &(dyn ToSql + Sync) {
+    value
+}
+
+/// Asks the server to give up what a connection is waiting for, and the connection with it.
+fn abandon(connection: Object) {
+    let token = connection.cancel_token();
+    drop(Object::take(connection));
+    tokio::spawn(async move {
+        // Where it cannot be asked, it goes on by itself until it finds that nobody listens.
+        let _gone = tokio::time::timeout(Duration::from_secs(5), token.cancel_query(encryption())).await;
+    });
+}
