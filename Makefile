@@ -16,7 +16,7 @@ FUZZ_SECONDS := 30
 SIM_SEEDS := 2000
 SIM_OPS := 5000
 
-.PHONY: demo test test-rust test-shuttle test-planted test-python test-node simulate bench lint fuzz rust python node
+.PHONY: demo test test-rust test-shuttle test-planted test-python test-node simulate bench lint fuzz rust postgres python node
 
 demo: rust
 	cargo build --release --locked --package replay
@@ -31,7 +31,7 @@ demo: rust
 
 test: test-rust test-shuttle test-python test-node
 
-test-rust: rust
+test-rust: rust postgres
 	cargo test --workspace --all-features --locked
 
 test-shuttle: rust
@@ -83,6 +83,13 @@ rust:
 	@command -v cargo >/dev/null || { echo "cargo is missing: install Rust 1.89 or newer with rustup"; exit 1; }
 	@cargo --version | awk '{ split($$2, v, "."); exit !(v[1] > 1 || v[2] >= 89) }' || { echo "Rust 1.89 or newer is needed, this is $$(cargo --version): rustup update"; exit 1; }
 	@command -v cc >/dev/null && command -v c++ >/dev/null || { echo "a C or C++ compiler is missing: apt-get install build-essential"; exit 1; }
+
+# Tests start a server of their own: only its programs are needed.
+postgres:
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || \
+	    { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
+	      apt-get update -qq && apt-get install -y -qq --no-install-recommends postgresql >/dev/null; } || \
+	    { echo "a PostgreSQL server is missing: apt-get install postgresql"; exit 1; }
 
 python:
 	@command -v python3 >/dev/null || { echo "python3 is missing: apt-get install python3 python3-venv"; exit 1; }

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+#[cfg(feature = "postgres")]
+mod servers;
+
 use std::sync::Arc;
 
 use quotum::store::{Durability, MemoryStore, SqliteOptions, Store, conformance};
@@ -23,4 +26,11 @@ fn the_sqlite_store_conforms() {
         };
         conformance::run(make).assert_passed();
     }
+}
+
+#[cfg(feature = "postgres")]
+#[test]
+fn the_postgres_store_conforms() {
+    let server = servers::Postgres::start_hasty();
+    conformance::run(|| Arc::new(server.options().open().unwrap())).assert_passed();
 }

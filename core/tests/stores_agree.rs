@@ -1,10 +1,13 @@
-//! Random work on a store, on another store and on a model of a few lines: all three must agree on
-//! every answer and on every counter.
+//! Random work on every store and on a model of a few lines: all must agree on every answer and on every counter.
 
 #![cfg(feature = "sqlite")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, missing_docs)]
 
+#[cfg(feature = "postgres")]
+mod servers;
+
 use std::collections::HashMap;
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,6 +18,51 @@ use quotum::store::{
     SqliteOptions, Store, Wait,
 };
 use quotum::{Event, EventName, Limit, Period, Timestamp, UNITS_MAX};
+
+/// One store of each kind, the reference first, and what they need.
+struct Stores {
+    stores: Vec<Arc<dyn Store>>,
+    #[cfg(feature = "postgres")]
+    _server: servers::Postgres,
+    _folder: tempfile::TempDir,
+}
+
+impl Stores {
+    fn open() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let sqlite = SqliteOptions::at(folder.path().join("quota.db")).durability(Durability::Normal).open().unwrap();
+        #[cfg(feature = "postgres")]
+        let server = servers::Postgres::start_hasty();
+        let stores: Vec<Arc<dyn Store>> = vec![
+            Arc::new(MemoryStore::new()),
+            Arc::new(sqlite),
+            #[cfg(feature = "postgres")]
+            Arc::new(server.options().open().unwrap()),
+        ];
+        Self {
+            stores,
+            #[cfg(feature = "postgres")]
+            _server: server,
+            _folder: folder,
+        }
+    }
+}
+
+fn all<T>(stores: &[Arc<dyn Store>], ask: impl FnMut(&Arc<dyn Store>) -> T) -> Vec<T> {
+    stores.iter().map(ask).collect()
+}
+
+/// Whether every store has answered as the reference has.
+fn agree<T: PartialEq + Debug>(
+    stores: &[Arc<dyn Store>],
+    answers: &[T],
+    asked: &dyn Debug,
+) -> Result<(), TestCaseError> {
+    for (store, answer) in stores.iter().zip(answers) {
+        prop_assert_eq!(answer, &answers[0], "{:?}: {:?}", store, asked);
+    }
+    Ok(())
+}
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -69,10 +117,9 @@ fn model_charge(used: &mut HashMap<usize, u64>, charges: &[(usize, u64, Option<u
 }
 
 #[test]
-fn memory_sqlite_and_a_naive_model_agree_on_random_work() {
-    let folder = tempfile::tempdir().unwrap();
-    let sqlite = SqliteOptions::at(folder.path().join("quota.db")).durability(Durability::Normal).open().unwrap();
-    let stores: [Arc<dyn Store>; 2] = [Arc::new(MemoryStore::new()), Arc::new(sqlite)];
+fn all_stores_and_a_naive_model_agree_on_random_work() {
+    let opened = Stores::open();
+    let stores = &opened.stores;
     let case = AtomicU64::new(0);
     let steps = prop::collection::vec((step(), any::<bool>()), 1..25);
     let outcome = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(1_000)).run(&steps, |steps| {
@@ -91,9 +138,9 @@ fn memory_sqlite_and_a_naive_model_agree_on_random_work() {
                     };
                     let charges: Vec<Charge> = parts.iter().map(charge).collect();
                     let expected = model_charge(&mut model, parts);
-                    let found = stores.each_ref().map(|store| block_on(store.charge(call, &charges, None)).unwrap());
+                    let found = all(stores, |store| block_on(store.charge(call, &charges, None)).unwrap());
                     prop_assert_eq!(found[0].granted(), expected, "memory: {:?}", parts);
-                    prop_assert_eq!(&found[1], &found[0], "SQLite: {:?}", parts);
+                    agree(stores, &found, &parts)?;
                 }
                 Step::Refund(parts) => {
                     let refund = |(counter, amount): &(usize, u64)| Adjustment {
@@ -105,13 +152,12 @@ fn memory_sqlite_and_a_naive_model_agree_on_random_work() {
                         let used = model.entry(*counter).or_insert(0);
                         *used = used.saturating_sub(*amount);
                     }
-                    let found =
-                        stores.each_ref().map(|store| block_on(store.adjust(call, &refunds, None, &event)).unwrap());
-                    prop_assert_eq!(&found[1], &found[0], "{:?}", parts);
+                    let found = all(stores, |store| block_on(store.adjust(call, &refunds, None, &event)).unwrap());
+                    agree(stores, &found, &parts)?;
                 }
             }
             let expected: Vec<u64> = (0..COUNTERS).map(|counter| model.get(&counter).copied().unwrap_or(0)).collect();
-            for store in &stores {
+            for store in stores {
                 let balances = block_on(store.balances(call, &keys)).unwrap();
                 let used: Vec<u64> = balances.iter().map(|balance| balance.used).collect();
                 prop_assert_eq!(&used, &expected, "{:?} after {:?}", store, step);
@@ -152,10 +198,9 @@ fn fingerprint(value: &impl std::fmt::Debug) -> Fingerprint {
 }
 
 #[test]
-fn memory_and_sqlite_agree_on_holds_keys_and_adjustments() {
-    let folder = tempfile::tempdir().unwrap();
-    let sqlite = SqliteOptions::at(folder.path().join("quota.db")).durability(Durability::Normal).open().unwrap();
-    let stores: [Arc<dyn Store>; 2] = [Arc::new(MemoryStore::new()), Arc::new(sqlite)];
+fn all_stores_agree_on_holds_keys_and_adjustments() {
+    let opened = Stores::open();
+    let stores = &opened.stores;
     let case = AtomicU64::new(0);
     let now_s = std::sync::atomic::AtomicI64::new(0);
     let works = prop::collection::vec((work(), any::<bool>()), 1..40);
@@ -185,7 +230,7 @@ fn memory_and_sqlite_agree_on_holds_keys_and_adjustments() {
                 let (subject, key) = (Arc::clone(&subject), key?.to_string().into());
                 Some(Once { subject, key, arguments, kept_until: time(now + 100) })
             };
-            let found = stores.each_ref().map(|store| match &work {
+            let found = all(stores, |store| match &work {
                 Work::Pass { .. } => String::new(),
                 Work::Charge { parts, key } => {
                     let once = once(*key, fingerprint(parts));
@@ -222,12 +267,12 @@ fn memory_and_sqlite_agree_on_holds_keys_and_adjustments() {
                     format!("{:?}", block_on(store.adjust(call, &adjustments, once.as_ref(), &event)).unwrap())
                 }
             });
-            prop_assert_eq!(&found[1], &found[0], "{:?} at {}", work, now);
+            agree(stores, &found, &(&work, now))?;
             if let Work::Pass { seconds } = work {
                 now_s.fetch_add(seconds, Ordering::Relaxed);
             }
-            let balances = stores.each_ref().map(|store| block_on(store.balances(call, &keys)).unwrap());
-            prop_assert_eq!(&balances[1], &balances[0], "after {:?} at {}", work, now);
+            let balances = all(stores, |store| block_on(store.balances(call, &keys)).unwrap());
+            agree(stores, &balances, &("after", &work, now))?;
         }
         Ok(())
     });
