@@ -1,15 +1,18 @@
-//! What an SQLite file keeps, and what it forgets: nothing stays in it for ever because nobody came back, and
+//! What a store on a disk keeps, and what it forgets: nothing stays in it for ever because nobody came back, and
 //! nothing goes that somebody still counts on.
 
 #![cfg(feature = "sqlite")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
 
+#[cfg(feature = "postgres")]
+mod servers;
+
 use std::sync::Arc;
 
 use pollster::block_on;
 use quotum::store::{
-    Call, Charge, CounterKey, Durability, Fingerprint, Hold, KeptIdentity, Once, Settle, Settled, SqliteOptions,
-    SqliteStore, Store, Wait,
+    Call, Charge, CounterKey, Durability, Fingerprint, Hold, KeptIdentity, Once, Settle, Settled, SqliteOptions, Store,
+    Wait,
 };
 use quotum::token::{Identity, TokenDigest};
 use quotum::{Event, EventName, HoldId, Limit, Period, Timestamp};
@@ -20,22 +23,37 @@ const NOW_S: i64 = 1_773_154_800;
 const MINUTE_S: i64 = 60;
 const DAY_S: i64 = 24 * 3_600;
 
+/// A store, and a way to count what is in it behind its back.
 struct File {
-    _folder: tempfile::TempDir,
-    store: SqliteStore,
-    reader: Connection,
+    store: Box<dyn Store>,
+    count: Box<dyn Fn(&str) -> i64>,
 }
 
 impl File {
-    fn new() -> Self {
+    fn sqlite() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("quota.db");
         let store = SqliteOptions::at(&path).durability(Durability::Normal).open().unwrap();
-        Self { reader: Connection::open(path).unwrap(), store, _folder: folder }
+        let reader = Connection::open(path).unwrap();
+        let count = move |rows: &str| {
+            let _kept = &folder;
+            reader.query_row(&format!("SELECT count(*) FROM {rows}"), (), |row| row.get(0)).unwrap()
+        };
+        Self { store: Box::new(store), count: Box::new(count) }
+    }
+
+    #[cfg(feature = "postgres")]
+    fn postgres() -> Self {
+        let server = servers::Postgres::start_hasty();
+        let store = server.options().open().unwrap();
+        let count = move |rows: &str| {
+            server.psql(&format!("SET search_path = quotum_0; SELECT count(*) FROM {rows}")).parse().unwrap()
+        };
+        Self { store: Box::new(store), count: Box::new(count) }
     }
 
     fn count(&self, rows: &str) -> i64 {
-        self.reader.query_row(&format!("SELECT count(*) FROM {rows}"), (), |row| row.get(0)).unwrap()
+        (self.count)(rows)
     }
 
     /// One unit of a counter whose window begins at that second.
@@ -68,9 +86,7 @@ fn id(number: usize) -> HoldId {
     HoldId::from_bytes((number as u128).to_be_bytes())
 }
 
-#[test]
-fn counters_of_short_periods_go_although_their_subjects_never_come_back() {
-    let file = File::new();
+fn counters_of_short_periods_go_although_their_subjects_never_come_back(file: &File) {
     for number in 0..1_000 {
         file.charge(&format!("old-{number}"), short(number), NOW_S + number / 100 * MINUTE_S);
     }
@@ -90,9 +106,7 @@ fn counters_of_short_periods_go_although_their_subjects_never_come_back() {
     assert_eq!(file.count("counter WHERE period IN ('month', 'billing_year', 'total')"), 3);
 }
 
-#[test]
-fn a_counter_on_which_something_is_held_stays_and_keeps_nothing_else_from_going() {
-    let file = File::new();
+fn a_counter_on_which_something_is_held_stays_and_keeps_nothing_else_from_going(file: &File) {
     let hold = |number: usize| Hold {
         id: id(number),
         once: None,
@@ -116,9 +130,7 @@ fn a_counter_on_which_something_is_held_stays_and_keeps_nothing_else_from_going(
     assert!(matches!(settled, Settled::Now(receipt) if receipt.parts[0].used == 1));
 }
 
-#[test]
-fn steps_holds_and_identities_go_when_their_time_is_over() {
-    let file = File::new();
+fn steps_holds_and_identities_go_when_their_time_is_over(file: &File) {
     let kept_s = 60;
     let once = |number: usize, now_s| Once {
         subject: "ana".into(),
@@ -157,9 +169,7 @@ fn steps_holds_and_identities_go_when_their_time_is_over() {
     assert_eq!(file.count("counter WHERE held > 0"), 150, "what nobody looked at is given back");
 }
 
-#[test]
-fn occurrences_go_after_ninety_days_and_changes_never() {
-    let file = File::new();
+fn occurrences_go_after_ninety_days_and_changes_never(file: &File) {
     let record = |name, at_s, count| {
         let events: Vec<Event> = (0..count).map(|_| Event::new(name, time(at_s))).collect();
         block_on(file.store.record(call(at_s), &events)).unwrap();
@@ -171,4 +181,24 @@ fn occurrences_go_after_ninety_days_and_changes_never() {
     record(EventName::RateLimited, NOW_S + 91 * DAY_S, 150);
     assert_eq!(file.count("event WHERE NOT is_change"), 250);
     assert_eq!(file.count("event WHERE is_change"), 20);
+}
+
+macro_rules! rules {
+    ($($rule:ident)*) => {
+        mod sqlite {
+            $(#[test] fn $rule() { super::$rule(&super::File::sqlite()); })*
+        }
+
+        #[cfg(feature = "postgres")]
+        mod postgres {
+            $(#[test] fn $rule() { super::$rule(&super::File::postgres()); })*
+        }
+    };
+}
+
+rules! {
+    counters_of_short_periods_go_although_their_subjects_never_come_back
+    a_counter_on_which_something_is_held_stays_and_keeps_nothing_else_from_going
+    steps_holds_and_identities_go_when_their_time_is_over
+    occurrences_go_after_ninety_days_and_changes_never
 }
