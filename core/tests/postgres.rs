@@ -86,6 +86,24 @@ fn many_threads_of_two_pools_grant_exactly_the_limit() {
 }
 
 #[test]
+fn a_charge_that_is_refused_writes_nothing() {
+    let server = Postgres::start_hasty();
+    let store = server.options().open().unwrap();
+    let charges = [charge("ana", Period::Day, 1), charge("ana", Period::Month, 5)];
+    assert!(block_on(store.charge(call(), &charges, None)).unwrap().granted());
+    let transactions = || server.psql("SELECT pg_current_xact_id()").parse::<u64>().unwrap();
+    let before = transactions();
+    for limit in [0, 1] {
+        let new = charge("bob", Period::Day, 0);
+        let refused = [charge("ana", Period::Day, limit), charge("ana", Period::Month, 5), new];
+        let charged = block_on(store.charge(call(), &refused, None)).unwrap();
+        assert_eq!((charged.outcome, charged.balances[0].used), (Outcome::Refused, 1));
+    }
+    assert_eq!(transactions(), before + 1, "only this look has taken a number");
+    assert_eq!(server.psql("SELECT count(*) FROM quotum_0.counter"), "2");
+}
+
+#[test]
 fn of_many_who_open_at_once_one_makes_the_schema() {
     let server = Postgres::start_hasty();
     let options = server.options().connections(1);

@@ -152,6 +152,46 @@ BEGIN
     RETURN 0;
 END $$;
 
+-- What a list of charges finds, in its own order.
+CREATE FUNCTION quotum.found(c quotum.counters, _places int4[]) RETURNS int8[] IMMUTABLE LANGUAGE plpgsql AS $$
+DECLARE
+    balances int8[] := '{}';
+    p int4;
+BEGIN
+    FOREACH p IN ARRAY _places LOOP
+        balances := balances || ARRAY[c.used[p], c.held[p], c.bonus[p], c.overage[p], c.told[p]];
+    END LOOP;
+    RETURN balances;
+END $$;
+
+-- What a list of charges finds where one of them cannot fit, whatever others do at once; otherwise null. It locks
+-- and writes nothing, so that who is refused over and over again costs no sync of the disk.
+CREATE FUNCTION quotum.refusal(
+    _subjects bytea[], _metrics bytea[], _periods text[], _starts int8[], _places int4[], _amounts int8[],
+    _units int8[]
+) RETURNS int8[] LANGUAGE plpgsql AS $$
+DECLARE
+    c quotum.counters;
+    k quotum.counter;
+    p int4;
+BEGIN
+    FOR i IN 1 .. cardinality(_subjects) LOOP
+        SELECT * INTO k FROM quotum.counter
+        WHERE subject = _subjects[i] AND metric = _metrics[i] AND period = _periods[i] AND start_s = _starts[i];
+        -- What is held may have expired, which is found out under a lock.
+        IF k.held > 0 THEN RETURN NULL; END IF;
+        c.used[i] := coalesce(k.used, 0); c.held[i] := 0; c.bonus[i] := coalesce(k.bonus, 0);
+        c.overage[i] := coalesce(k.overage, 0); c.told[i] := coalesce(k.told, 0);
+    END LOOP;
+    FOR i IN 1 .. cardinality(_places) LOOP
+        p := _places[i];
+        IF _amounts[i] > quotum.ceiling(_units[i], c.bonus[p]) - c.used[p] THEN
+            RETURN quotum.found(c, _places);
+        END IF;
+    END LOOP;
+    RETURN NULL;
+END $$;
+
 -- Charges or holds, all or nothing.
 CREATE FUNCTION quotum.add(
     _now_ms int8, _subjects bytea[], _metrics bytea[], _periods text[], _starts int8[], _kept_s int8[],
@@ -159,16 +199,23 @@ CREATE FUNCTION quotum.add(
 ) RETURNS quotum.charged LANGUAGE plpgsql AS $$
 DECLARE
     done quotum.charged;
-    c quotum.counters := quotum.lock(_now_ms, _subjects, _metrics, _periods, _starts);
-    before quotum.counters := c;
+    c quotum.counters;
+    before quotum.counters;
     p int4;
     _crossing int8;
 BEGIN
-    done.outcome := 1; done.balances := '{}'; done.crossed := '{}';
+    done.outcome := 0; done.crossed := '{}';
+    done.balances := quotum.refusal(_subjects, _metrics, _periods, _starts, _places, _amounts, _units);
+    IF done.balances IS NOT NULL THEN RETURN done; END IF;
+
+    c := quotum.lock(_now_ms, _subjects, _metrics, _periods, _starts);
+    before := c;
+    done.outcome := 1; done.balances := '{}';
     FOR i IN 1 .. cardinality(_places) LOOP
         p := _places[i];
         IF _amounts[i] > quotum.ceiling(_units[i], c.bonus[p]) - c.used[p] - c.held[p] THEN
-            done.outcome := 0;
+            c := before;
+            done.outcome := 0; done.crossed := '{}'; done.balances := quotum.found(c, _places);
             EXIT;
         END IF;
         IF _holding THEN
@@ -181,13 +228,6 @@ BEGIN
         done.crossed := done.crossed || _crossing;
         done.balances := done.balances || ARRAY[c.used[p], c.held[p], c.bonus[p], c.overage[p], c.told[p]];
     END LOOP;
-    IF done.outcome = 0 THEN
-        c := before;
-        done.balances := '{}'; done.crossed := '{}';
-        FOREACH p IN ARRAY _places LOOP
-            done.balances := done.balances || ARRAY[c.used[p], c.held[p], c.bonus[p], c.overage[p], c.told[p]];
-        END LOOP;
-    END IF;
     PERFORM quotum.write(_now_ms, c, _kept_s, _idle_s);
     RETURN done;
 END $$;
