@@ -3,6 +3,7 @@
 //! A schema that is foreign or newer than this library is refused as it is. Of several processes that bring one up
 //! to date at once, one does.
 
+use tokio_postgres::types::{FromSql, ToSql, Type};
 use tokio_postgres::{Client, Config, Error};
 
 use super::failure::{failure, text};
@@ -52,8 +53,21 @@ async fn prepare_on(client: &Client, schema: &str, name: &str) -> Result<(), Sto
 }
 
 async fn setting(client: &Client, name: &str) -> Result<String, StoreError> {
-    let row = client.query_one(&format!("SELECT current_setting('{name}')"), &[]).await;
-    row.and_then(|row| row.try_get(0)).map_err(|error| failure(&error, false))
+    let value = first(client, &format!("SELECT current_setting('{name}')"), &[]).await?;
+    Ok(value.unwrap_or_default())
+}
+
+/// The first value that a question finds. Never prepared by name: a pooler may ask each on another session.
+async fn first<T>(
+    client: &Client,
+    question: &str,
+    values: &[(&(dyn ToSql + Sync), Type)],
+) -> Result<Option<T>, StoreError>
+where
+    T: for<'r> FromSql<'r>,
+{
+    let rows = client.query_typed(question, values).await.map_err(|error| failure(&error, false))?;
+    rows.first().map(|row| row.try_get(0)).transpose().map_err(|error| failure(&error, false))
 }
 
 /// The version of the schema, where there is one that says so.
@@ -64,8 +78,7 @@ async fn version(client: &Client, schema: &str) -> Result<Option<i64>, StoreErro
     if count(client, schema, "relname = 'schema_version'").await? == 0 {
         return Ok(None);
     }
-    let row = client.query_opt(&format!("SELECT version FROM \"{schema}\".schema_version"), &[]).await;
-    row.and_then(|row| row.map(|row| row.try_get(0)).transpose()).map_err(|error| failure(&error, false))
+    first(client, &format!("SELECT version FROM \"{schema}\".schema_version"), &[]).await
 }
 
 /// How many tables, and whatever else has a name beside them, the schema has of these.
@@ -73,8 +86,7 @@ async fn count(client: &Client, schema: &str, which: &str) -> Result<i64, StoreE
     let count = format!(
         "SELECT count(*) FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname = $1::text AND {which}"
     );
-    let row = client.query_one(&count, &[&schema]).await;
-    row.and_then(|row| row.try_get(0)).map_err(|error| failure(&error, false))
+    Ok(first(client, &count, &[(&schema, Type::TEXT)]).await?.unwrap_or(0))
 }
 
 async fn migrate(client: &Client, schema: &str, name: &str) -> Result<(), StoreError> {
