@@ -590,7 +590,7 @@ fn bad_arguments_are_refused_with_their_name_and_what_was_expected() {
     refused(quota.subscribe("ana", subscription).unwrap_err(), "zone", "an IANA time zone");
     let trial = Subscription::trial("pro", clock_now(&clock));
     refused(quota.subscribe("ana", trial).unwrap_err(), "trial_ends_at", "has no trial_days");
-    for url in ["", "memory:x", "postgres://x", "quota.db", "sqlite:", "sqlite::memory:", "sqlite:a?synchronous=off"] {
+    for url in ["", "memory:x", "mysql://x", "quota.db", "sqlite:", "sqlite::memory:", "sqlite:a?synchronous=off"] {
         refused(Quota::builder().open(url).unwrap_err(), "url", "sqlite:");
     }
 }
