@@ -41,14 +41,12 @@ pub(crate) struct Holding {
     pub(crate) kept_until: Timestamp,
 }
 
-impl Step<'_> {
+impl<'s> Step<'s> {
     /// Whether it is a new step each time, so that a denial of one is a denial of all.
     fn is_anonymous(self) -> bool {
         self.once().is_none()
     }
-}
 
-impl<'s> Step<'s> {
     /// What makes it the same one when it is asked for again.
     fn once(self) -> Option<&'s Once> {
         match self {
@@ -211,6 +209,9 @@ impl Admission {
         costs: &[Cost],
         error: &StoreError,
     ) -> Result<Decision, Error> {
+        if let Step::LookBefore(step) = step {
+            return self.unavailable(caller, modes, *step, costs, error);
+        }
         let denial = Denial::unanswered(error);
         let told = |owed| {
             let unanswered = Unanswered { cause: error.to_string(), costs: Costs::from(costs), owed };
@@ -225,9 +226,6 @@ impl Admission {
         let charges: Vec<Charge> = caller.touched(&enforced).iter().filter_map(Touched::charge).collect();
         let allowed = |metric: &str| caller.standing.plan.allow_degraded.get(metric).copied().unwrap_or(0);
         let subject = &caller.owners.subject;
-        if let Step::LookBefore(step) = step {
-            return self.unavailable(caller, modes, *step, costs, error);
-        }
         let step = if planted!("look_is_charged_when_the_store_is_dead") { Step::Charge(None) } else { step };
         let owed = match step {
             Step::Look if self.debts.would_grant(subject, &enforced, allowed) => {
