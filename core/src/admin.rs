@@ -484,6 +484,7 @@ fn levels<'c>(caller: &'c Caller, costs: &'c [Cost]) -> Touches<'c> {
                 limit: unlimited,
                 window: Some(caller.window(Period::Total)),
                 shared: caller.owners.account.is_some(),
+                account: None,
             });
         }
     }

@@ -294,7 +294,8 @@ impl Caller {
 
     /// The counter of a metric's period of now.
     pub(crate) fn key(&self, owner: &Arc<str>, metric: &Arc<str>, period: Period) -> CounterKey {
-        CounterKey::new(Arc::clone(owner), Arc::clone(metric), period, self.window(period))
+        let key = CounterKey::new(Arc::clone(owner), Arc::clone(metric), period, self.window(period));
+        CounterKey { account: self.owners.account_of(owner).cloned(), ..key }
     }
 
     /// The plans that could be suggested: dearer ones, or of one that has lapsed, the same one too.

@@ -48,6 +48,7 @@ pub(crate) mod bugs {
         "hold_settled_twice",
         "late_read_of_a_subscription_is_kept",
         "look_is_charged_when_the_store_is_dead",
+        "lease_given_back_when_it_expires",
         "member_limits_ignored",
         "once_forgets_what_was_done",
         "once_ignores_the_arguments",

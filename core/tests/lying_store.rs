@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use quotum::blocking::Quota;
 use quotum::store::{
-    Adjustment, Balance, Call, Census, Charge, Charged, CounterKey, Forgotten, Hold, KeptIdentity, MemoryStore, Once,
-    Outcome, Receipt, Settle, Settled, Store, StoreError, StoreFuture, StoredPlans, Subscriber, SubscriberQuery,
+    Adjustment, Balance, Call, Census, Charge, Charged, CounterKey, Forgotten, Hold, KeptIdentity, Lease, Leased,
+    MemoryStore, Once, Outcome, Receipt, Settle, Settled, Store, StoreError, StoreFuture, StoredPlans, Subscriber,
+    SubscriberQuery,
 };
 use quotum::token::TokenDigest;
 use quotum::{
@@ -127,12 +128,16 @@ impl Store for Liar {
         self.charged().map_or_else(|| self.truth.hold(call, hold), at_once)
     }
 
+    fn lease<'a>(&'a self, call: Call, lease: &'a Lease) -> StoreFuture<'a, Leased> {
+        self.truth.lease(call, lease)
+    }
+
     fn settle<'a>(&'a self, call: Call, settle: &'a Settle) -> StoreFuture<'a, Settled> {
         if self.says(Lie::UnknownHold) {
             return at_once(Settled::Unknown);
         }
         if self.says(Lie::ReceiptOfOthers) {
-            let key = CounterKey { subject: "eve".into(), metric: "gold".into(), period: Period::Year, start_s: -1 };
+            let key = CounterKey::of("eve", "gold", Period::Year, -1);
             let part = quotum::store::settle_one(
                 &Charge { key, amount: 1, limit: quotum::Limit::Units(1) },
                 &settle.used,

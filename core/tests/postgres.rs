@@ -31,7 +31,7 @@ fn call() -> Call {
 }
 
 fn charge(subject: &str, period: Period, limit: u64) -> Charge {
-    let key = CounterKey { subject: subject.into(), metric: "jobs".into(), period, start_s: NOW_S };
+    let key = CounterKey::of(subject, "jobs", period, NOW_S);
     Charge { key, amount: 1, limit: Limit::Units(limit) }
 }
 

@@ -22,7 +22,7 @@ const SUBJECTS: usize = 500;
 fn charges(number: usize) -> [Charge; 2] {
     let subject: std::sync::Arc<str> = format!("subject-{}", number % SUBJECTS).into();
     [Period::Day, Period::Month].map(|period| {
-        let key = CounterKey { subject: subject.clone(), metric: "jobs".into(), period, start_s: 0 };
+        let key = CounterKey::of(subject.clone(), "jobs", period, 0);
         Charge { key, amount: 1, limit: Limit::Units(1_000_000) }
     })
 }

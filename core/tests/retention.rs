@@ -72,7 +72,7 @@ fn call(second: i64) -> Call {
 }
 
 fn charge(subject: &str, period: Period, start_s: i64) -> Charge {
-    let key = CounterKey { subject: subject.into(), metric: "jobs".into(), period, start_s };
+    let key = CounterKey::of(subject, "jobs", period, start_s);
     Charge { key, amount: 1, limit: Limit::Units(5) }
 }
 

@@ -86,11 +86,8 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// The counters of one case: of two subjects, two metrics and three windows, none met by another case.
 fn keys(case: u64) -> Vec<CounterKey> {
-    let key = |subject: &str, metric: &str, period, start_s| CounterKey {
-        subject: format!("{subject}-{case}").into(),
-        metric: metric.into(),
-        period,
-        start_s,
+    let key = |subject: &str, metric: &str, period, start_s| {
+        CounterKey::of(format!("{subject}-{case}"), metric, period, start_s).in_account(format!("{case}"))
     };
     vec![
         key("ana", "jobs", Period::Day, 0),

@@ -127,10 +127,7 @@ fn over_the_end_of_a_minute(store: &Arc<dyn Store>, step: impl Fn(&blocking::Quo
             });
         }
     });
-    let key = |start_s| {
-        let (subject, metric) = ("ana".into(), "jobs".into());
-        CounterKey { subject, metric, period: Period::Minute, start_s }
-    };
+    let key = |start_s| CounterKey::of("ana", "jobs", Period::Minute, start_s);
     let keys = [key(end.as_second() - 60), key(end.as_second())];
     let balances = block_on(store.balances(Call::new(end, Wait::Block), &keys)).unwrap();
     let used: Vec<u64> = balances.iter().map(|balance| balance.used).collect();

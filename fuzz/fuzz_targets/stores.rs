@@ -78,11 +78,10 @@ fuzz_target!(|steps: Vec<Step>| {
     let memory = MemoryStore::new();
     let stores: [&dyn Store; 2] = [&memory, &SQLITE.1];
     let event = Event::new(EventName::UsageAdjusted, Timestamp::UNIX_EPOCH);
-    let key = |counter: u8| CounterKey {
-        subject: format!("{run}-{}", counter % 2).into(),
-        metric: if counter.is_multiple_of(3) { "jobs".into() } else { "tokens".into() },
-        period: Period::ALL[usize::from(counter / 2) % Period::ALL.len()],
-        start_s: i64::from(counter / 64) * 60,
+    let key = |counter: u8| {
+        let metric = if counter.is_multiple_of(3) { "jobs" } else { "tokens" };
+        let period = Period::ALL[usize::from(counter / 2) % Period::ALL.len()];
+        CounterKey::of(format!("{run}-{}", counter % 2), metric, period, i64::from(counter / 64) * 60)
     };
     let id = |name: u8| HoldId::from_bytes((u128::from(run) << 8 | u128::from(name % 4)).to_be_bytes());
     let time = |seconds: i64| Timestamp::from_second(seconds).unwrap();

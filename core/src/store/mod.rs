@@ -42,6 +42,7 @@ pub use crate::usage::counter::{
     Adjust, Adjustment, Balance, Charge, Charged, CounterKey, Crossing, Outcome, THRESHOLDS, charge_all,
 };
 pub use crate::usage::hold::{Fingerprint, Hold, Once, Part, Receipt, Settle, Settled, settle_one};
+pub use crate::usage::lease::{Lease, Leased, lease_all};
 
 /// What a store's method returns: a boxed future, so that any store fits behind one trait object.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
@@ -222,6 +223,19 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// Resolves a hold, once: charges what was really used and gives the rest back.
     fn settle<'a>(&'a self, call: Call, settle: &'a Settle) -> StoreFuture<'a, Settled>;
+
+    /// Leases a block of units, as many as [`lease_all`] says, to whoever grants them from memory. What is not
+    /// settled at `expires_at` is charged in full. Another block of the same holder may be settled in the same step,
+    /// before it: that happens also where no block is made.
+    ///
+    /// A block is settled like a hold, and counts as one in what counters hold.
+    fn lease<'a>(&'a self, call: Call, lease: &'a Lease) -> StoreFuture<'a, Leased>;
+
+    /// Whether grants from leased blocks save enough to strand some units for a while: where a step takes a disk
+    /// or a network.
+    fn is_worth_leasing(&self) -> bool {
+        false
+    }
 
     /// What each counter holds, in the order of the keys. A counter never charged holds nothing.
     fn balances<'a>(&'a self, call: Call, keys: &'a [CounterKey]) -> StoreFuture<'a, Vec<Balance>>;

@@ -3,6 +3,8 @@
 //! The arithmetic that every store shares. It does no I/O and takes no lock: a store brings the
 //! balances together, calls [`charge_all`], and keeps the result in one atomic step.
 
+use std::cmp::Ordering;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -18,7 +20,7 @@ use crate::planted::planted;
 pub(crate) const WINDOWS_KEPT: u8 = 3;
 
 /// Names one counter. The window's start is part of the name, so a new period is a new counter.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct CounterKey {
     /// Whose usage.
     pub subject: Arc<str>,
@@ -28,13 +30,73 @@ pub struct CounterKey {
     pub period: Period,
     /// When the period began, in seconds since 1970-01-01T00:00:00Z.
     pub start_s: i64,
+    /// The account that the subject is a member of, if it is of one. This says which counters are charged together,
+    /// for a store that is spread over several servers; it is no part of the name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<Arc<str>>,
+}
+
+impl PartialEq for CounterKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl Eq for CounterKey {}
+
+impl PartialOrd for CounterKey {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for CounterKey {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.name().cmp(&other.name())
+    }
+}
+
+impl Hash for CounterKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name().hash(state);
+    }
 }
 
 impl CounterKey {
+    /// The counter of `subject` and `metric` for the window of `period` that begins at this second.
+    ///
+    /// ```
+    /// use quotum::Period;
+    /// use quotum::store::CounterKey;
+    ///
+    /// let march = CounterKey::of("ana", "jobs", Period::Month, 1_772_323_200);
+    /// assert_eq!(march, march.clone().in_account("acme"));
+    /// ```
+    #[must_use]
+    pub fn of(subject: impl Into<Arc<str>>, metric: impl Into<Arc<str>>, period: Period, start_s: i64) -> Self {
+        Self { subject: subject.into(), metric: metric.into(), period, start_s, account: None }
+    }
+
+    /// The same counter, of a member of this account.
+    #[must_use]
+    pub fn in_account(self, account: impl Into<Arc<str>>) -> Self {
+        Self { account: Some(account.into()), ..self }
+    }
+
+    /// Whose counters this one is charged together with.
+    #[must_use]
+    pub fn payer(&self) -> &Arc<str> {
+        self.account.as_ref().unwrap_or(&self.subject)
+    }
+
+    fn name(&self) -> (&str, &str, Period, i64) {
+        (&self.subject, &self.metric, self.period, self.start_s)
+    }
+
     /// The counter of `subject` and `metric` for one window of `period`.
     #[must_use]
     pub fn new(subject: Arc<str>, metric: Arc<str>, period: Period, window: Window) -> Self {
-        Self { subject, metric, period, start_s: window.start.as_second() }
+        Self::of(subject, metric, period, window.start.as_second())
     }
 
     /// Counters of this subject, metric and period that began before this second may be forgotten
@@ -53,8 +115,12 @@ impl CounterKey {
 pub struct Balance {
     /// Units used.
     pub used: u64,
-    /// Units set aside by holds that are still open.
+    /// Units set aside by holds and leases that are still open.
     pub held: u64,
+    /// Of these, the units in leases: some may be used already, which the store learns when a lease is settled.
+    pub leased: u64,
+    /// In how many leases they are.
+    pub leases: u32,
     /// Units granted on top of the limit, in this window only.
     pub bonus: u64,
     /// Units that were consumed although they did not fit: what a reservation cost more than it held,
@@ -72,7 +138,7 @@ impl Balance {
     /// A balance of `used` units and nothing else.
     #[must_use]
     pub const fn of(used: u64) -> Self {
-        Self { used, held: 0, bonus: 0, overage: 0, told: 0 }
+        Self { used, held: 0, leased: 0, leases: 0, bonus: 0, overage: 0, told: 0 }
     }
 
     /// How far the counter may be filled under `limit`. Nothing counts beyond [`UNITS_MAX`], however
@@ -111,6 +177,20 @@ impl Balance {
     #[must_use]
     pub const fn unheld(self, amount: u64) -> Self {
         Self { held: self.held.saturating_sub(amount), ..self }
+    }
+
+    /// This balance after a lease of `amount` more units was made, which fit.
+    #[must_use]
+    pub const fn leasing(self, amount: u64) -> Self {
+        let (leased, leases) = (self.leased.saturating_add(amount), self.leases.saturating_add(1));
+        Self { leased, leases, ..self.holding(amount) }
+    }
+
+    /// This balance after a lease of `amount` units has ended, whatever became of the units.
+    #[must_use]
+    pub const fn unleased(self, amount: u64) -> Self {
+        let (leased, leases) = (self.leased.saturating_sub(amount), self.leases.saturating_sub(1));
+        Self { leased, leases, ..self.unheld(amount) }
     }
 
     /// This balance after `amount` units were consumed, whether they fit or not: as many as fit count
@@ -244,7 +324,7 @@ impl Charged {
 /// use quotum::store::{Balance, Charge, CounterKey, charge_all};
 /// use quotum::{Limit, Period};
 ///
-/// let key = CounterKey { subject: "ana".into(), metric: "jobs".into(), period: Period::Total, start_s: 0 };
+/// let key = CounterKey::of("ana", "jobs", Period::Total, 0);
 /// let charges = [Charge { key, amount: 2, limit: Limit::Units(3) }];
 /// let read = |_: &CounterKey| Ok::<_, Infallible>(Balance::of(1));
 /// assert_eq!(charge_all(&charges, read, Balance::charged)?.balances[0].used, 3);

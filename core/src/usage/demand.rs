@@ -62,6 +62,11 @@ pub(crate) struct Owners {
 }
 
 impl Owners {
+    /// The account that an owner of counters is a member of.
+    pub(crate) fn account_of(&self, owner: &Arc<str>) -> Option<&Arc<str>> {
+        self.account.as_ref().filter(|account| *account != owner)
+    }
+
     /// Every limit that a plan has for a metric, with the owner of its counter.
     ///
     /// A member's units count on the account's counters, and where the plan has limits for each member,
@@ -96,6 +101,8 @@ pub(crate) struct Touched<'c> {
     pub(crate) window: Option<Window>,
     /// Whether the members of an account share it.
     pub(crate) shared: bool,
+    /// The account whose member the owner is.
+    pub(crate) account: Option<&'c Arc<str>>,
 }
 
 impl<'c> Touched<'c> {
@@ -116,6 +123,7 @@ impl<'c> Touched<'c> {
                     limit,
                     window: limit.period().map(&mut window),
                     shared: owners.account.as_ref() == Some(owner),
+                    account: owners.account_of(owner),
                 });
             }
         }
@@ -125,7 +133,8 @@ impl<'c> Touched<'c> {
     /// The counter of this quota; none where nothing is counted.
     pub(crate) fn key(&self) -> Option<CounterKey> {
         let (period, window) = (self.limit.period()?, self.window?);
-        Some(CounterKey::new(Arc::clone(self.owner), Arc::clone(self.metric), period, window))
+        let key = CounterKey::new(Arc::clone(self.owner), Arc::clone(self.metric), period, window);
+        Some(CounterKey { account: self.account.cloned(), ..key })
     }
 
     pub(crate) fn charge(&self) -> Option<Charge> {

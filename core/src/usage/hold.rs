@@ -183,22 +183,23 @@ pub struct Part {
 }
 
 /// Settles one counter of a hold: the arithmetic of [`Store::settle`](crate::store::Store::settle).
+/// `ended` is what the counter holds without the hold: [`Balance::unheld`] or [`Balance::unleased`].
 ///
 /// What was used beyond what was held takes more of the limit while there is some, and is recorded as
 /// overage where there is none.
 #[must_use]
-pub fn settle_one(charge: &Charge, used: &[(Arc<str>, u64)], before: Balance) -> Part {
+pub fn settle_one(charge: &Charge, used: &[(Arc<str>, u64)], ended: Balance) -> Part {
     let listed = used.iter().find(|(metric, _)| *metric == charge.key.metric);
     let actual = listed.map_or(charge.amount, |(_, actual)| *actual);
     // What was held has its place already, even under a limit that was lowered since.
     let within = if planted!("commit_charges_what_was_held") { charge.amount } else { actual.min(charge.amount) };
-    let settled = before.unheld(charge.amount).charged(within).recorded(actual.saturating_sub(within), charge.limit);
+    let settled = ended.charged(within).recorded(actual.saturating_sub(within), charge.limit);
     let (after, crossed) = settled.telling(charge.limit);
     Part {
         key: charge.key.clone(),
         held: charge.amount,
-        used: after.used - before.used,
-        overage: after.overage - before.overage,
+        used: after.used - ended.used,
+        overage: after.overage - ended.overage,
         balance: after,
         crossed,
     }
@@ -210,9 +211,9 @@ mod tests {
     use crate::{Limit, Period};
 
     fn settled(held: u64, actual: u64, before: Balance, limit: u64) -> Part {
-        let key = CounterKey { subject: "ana".into(), metric: "tokens".into(), period: Period::Day, start_s: 0 };
+        let key = CounterKey::of("ana", "tokens", Period::Day, 0);
         let charge = Charge { key, amount: held, limit: Limit::Units(limit) };
-        settle_one(&charge, &[("tokens".into(), actual)], before)
+        settle_one(&charge, &[("tokens".into(), actual)], before.unheld(held))
     }
 
     #[test]
@@ -229,7 +230,7 @@ mod tests {
         assert_eq!((part.used, part.overage), (25, 0));
         let part = settled(10, 45, before, 100);
         assert_eq!((part.used, part.overage), (30, 15));
-        assert_eq!(part.balance, Balance { used: 80, held: 20, bonus: 0, overage: 15, told: 80 });
+        assert_eq!(part.balance, Balance { held: 20, overage: 15, told: 80, ..Balance::of(80) });
         assert_eq!(part.crossed, Some(80));
     }
 

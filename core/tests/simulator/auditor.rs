@@ -584,7 +584,7 @@ impl Auditor {
         }
         engine.obscure |= counters.len() > 1;
         for (owner, metric, period, start_s, _, amount) in counters.into_iter().flatten() {
-            let key = CounterKey { subject: owner.into(), metric: metric.into(), period, start_s };
+            let key = CounterKey::of(owner, metric, period, start_s);
             engine.owed.entry(key).or_insert((0, 0)).0 += amount;
         }
         if let Some(failure) = failure {
@@ -823,8 +823,8 @@ impl Auditor {
         }
         let now = operation.now.unwrap_or(operation.now_from);
         let is_full = |(owner, metric, period, start_s, limit, amount): &Demand| {
-            let (subject, metric) = (owner.as_str().into(), metric.as_str().into());
-            let entry = self.books.entry(&CounterKey { subject, metric, period: *period, start_s: *start_s });
+            let (subject, metric) = (owner.as_str(), metric.as_str());
+            let entry = self.books.entry(&CounterKey::of(subject, metric, *period, *start_s));
             limit.is_some_and(|limit| entry[0] + entry[1] + amount > limit + entry[2])
         };
         let denied = !calm

@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Poll, Waker};
 
 use quotum::store::{
-    Adjustment, Balance, Call, Census, Charge, Charged, CounterKey, Forgotten, Hold, KeptIdentity, Layer, MemoryStore,
-    Once, Settle, Settled, Step, Store, StoreError, StoreFuture, StoredPlans, Subscriber, SubscriberQuery, Wait,
+    Adjustment, Balance, Call, Census, Charge, Charged, CounterKey, Forgotten, Hold, KeptIdentity, Layer, Lease,
+    Leased, MemoryStore, Once, Settle, Settled, Step, Store, StoreError, StoreFuture, StoredPlans, Subscriber,
+    SubscriberQuery, Wait,
 };
 use quotum::token::TokenDigest;
 use quotum::{Event, EventQuery, Plans, Retry, Subscription};
@@ -287,6 +288,10 @@ impl Store for Witness {
             self.auditor().held(OPERATION.get(), call.now, hold, &charged);
             Ok(charged)
         })
+    }
+
+    fn lease<'a>(&'a self, call: Call, lease: &'a Lease) -> StoreFuture<'a, Leased> {
+        self.store.lease(call, lease)
     }
 
     fn settle<'a>(&'a self, call: Call, settle: &'a Settle) -> StoreFuture<'a, Settled> {

@@ -238,7 +238,7 @@ fn time(second: i64) -> Timestamp {
 }
 
 fn key(subject: &str, metric: &str) -> CounterKey {
-    CounterKey { subject: subject.into(), metric: metric.into(), period: Period::Month, start_s: NOW_S }
+    CounterKey::of(subject, metric, Period::Month, NOW_S).in_account("acme")
 }
 
 fn charge(key: &CounterKey, amount: u64, limit: u64) -> Charge {

@@ -20,8 +20,8 @@ pub use self::fault::{Fault, FaultCounts, FaultRule, Faults};
 pub(crate) use self::guard::Guard;
 pub use self::timeout::Timeout;
 use super::{
-    Adjustment, Balance, Call, Census, Charge, Charged, CounterKey, Forgotten, Hold, KeptIdentity, Once, Settle,
-    Settled, Store, StoreError, StoreFuture, StoredPlans, Subscriber, SubscriberQuery,
+    Adjustment, Balance, Call, Census, Charge, Charged, CounterKey, Forgotten, Hold, KeptIdentity, Lease, Leased, Once,
+    Settle, Settled, Store, StoreError, StoreFuture, StoredPlans, Subscriber, SubscriberQuery,
 };
 use crate::error::Retry;
 use crate::event::{Event, EventQuery};
@@ -44,6 +44,7 @@ pub enum Step {
     Charge,
     Hold,
     Settle,
+    Lease,
     Balances,
     Adjust,
     Identity,
@@ -65,6 +66,7 @@ impl Step {
                 | Self::Charge
                 | Self::Hold
                 | Self::Settle
+                | Self::Lease
                 | Self::Adjust
                 | Self::PutIdentity
                 | Self::ForgetIdentities
@@ -192,6 +194,14 @@ impl<L: Layer> Store for Layered<L> {
 
     fn settle<'a>(&'a self, call: Call, settle: &'a Settle) -> StoreFuture<'a, Settled> {
         self.step(call, Step::Settle, |store| store.settle(call, settle))
+    }
+
+    fn lease<'a>(&'a self, call: Call, lease: &'a Lease) -> StoreFuture<'a, Leased> {
+        self.step(call, Step::Lease, |store| store.lease(call, lease))
+    }
+
+    fn is_worth_leasing(&self) -> bool {
+        self.store.is_worth_leasing()
     }
 
     fn balances<'a>(&'a self, call: Call, keys: &'a [CounterKey]) -> StoreFuture<'a, Vec<Balance>> {

@@ -37,14 +37,46 @@ type Subject = BTreeMap<(Arc<str>, Period, i64), Counter>;
 struct Counter {
     balance: Balance,
     /// What is held, in the order in which it expires.
-    holds: BTreeMap<(i64, HoldId), u64>,
+    holds: BTreeMap<(i64, HoldId), Held>,
+}
+
+/// Units that are set aside on a counter.
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    amount: u64,
+    kind: Kind,
+}
+
+/// What becomes of units that are set aside and not settled in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// They are given back.
+    Hold,
+    /// They are charged.
+    Lease,
+}
+
+impl Kind {
+    /// A balance once so many units are no longer set aside.
+    pub(super) const fn end(self, amount: u64, balance: Balance) -> Balance {
+        match self {
+            Self::Hold => balance.unheld(amount),
+            Self::Lease => balance.unleased(amount),
+        }
+    }
 }
 
 impl Counter {
-    /// Gives back what has expired.
+    /// Gives back what holds have set aside that have expired, and charges what leases have.
     fn expire(&mut self, now: Timestamp) {
         while let Some(first) = self.holds.first_entry().filter(|first| first.key().0 <= now.as_millisecond()) {
-            self.balance = self.balance.unheld(first.remove());
+            let Held { amount, kind } = first.remove();
+            let ended = kind.end(amount, self.balance);
+            self.balance = match kind {
+                Kind::Hold => ended,
+                Kind::Lease if planted!("lease_given_back_when_it_expires") => ended,
+                Kind::Lease => ended.charged(amount),
+            };
         }
     }
 }
@@ -162,16 +194,18 @@ impl Locked<'_> {
         }
     }
 
-    /// Notes when units that are held are to be given back.
-    pub(super) fn expire_later(&mut self, key: &CounterKey, id: HoldId, amount: u64, expires_at: Timestamp) {
-        if let Some(counter) = self.counter(key) {
-            counter.holds.insert((expires_at.as_millisecond(), id), amount);
+    /// Notes when units that are set aside expire.
+    pub(super) fn expire_later(&mut self, charge: &Charge, id: HoldId, kind: Kind, expires_at: Timestamp) {
+        if let Some(counter) = self.counter(&charge.key) {
+            let amount = charge.amount;
+            counter.holds.insert((expires_at.as_millisecond(), id), Held { amount, kind });
         }
     }
 
     /// Settles one counter of a hold that has not expired.
-    pub(super) fn settle(&mut self, charge: &Charge, settle: &Settle, expires_at: Timestamp) -> Part {
-        let part = settle_one(charge, &settle.used, self.balance(&charge.key));
+    pub(super) fn settle(&mut self, charge: &Charge, settle: &Settle, kind: Kind, expires_at: Timestamp) -> Part {
+        let ended = kind.end(charge.amount, self.balance(&charge.key));
+        let part = settle_one(charge, &settle.used, ended);
         self.put(&charge.key, part.balance);
         if let Some(counter) = self.counter(&charge.key) {
             counter.holds.remove(&(expires_at.as_millisecond(), settle.id));
@@ -208,7 +242,7 @@ mod tests {
     const DAY_S: i64 = 24 * 3_600;
 
     fn key(subject: &str, period: Period, start_s: i64) -> CounterKey {
-        CounterKey { subject: subject.into(), metric: "jobs".into(), period, start_s }
+        CounterKey::of(subject, "jobs", period, start_s)
     }
 
     fn put(counters: &Counters, key: &CounterKey, balance: Balance) {
@@ -245,7 +279,8 @@ mod tests {
         {
             let mut counters = counters.lock(std::iter::once(&held), || Timestamp::UNIX_EPOCH);
             counters.put(&held, Balance::of(2).holding(3));
-            counters.expire_later(&held, id, 3, expires_at);
+            let three = Charge { key: held.clone(), amount: 3, limit: Limit::Unlimited };
+            counters.expire_later(&three, id, Kind::Hold, expires_at);
         }
         for subject in 0..10_000 {
             let start_s = 900 * DAY_S + subject / 100 * 60;
@@ -254,7 +289,7 @@ mod tests {
         let mut locked = counters.lock(std::iter::once(&held), || Timestamp::from_second(900 * DAY_S).unwrap());
         assert_eq!((locked.balance(&held).used, locked.balance(&held).held), (2, 3));
         let charge = Charge { key: held.clone(), amount: 3, limit: Limit::Units(9) };
-        let part = locked.settle(&charge, &Settle { id, used: Vec::new() }, expires_at);
+        let part = locked.settle(&charge, &Settle { id, used: Vec::new() }, Kind::Hold, expires_at);
         assert_eq!((part.used, part.balance.used), (3, 5));
     }
 }

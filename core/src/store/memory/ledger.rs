@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::counters::Locked;
+use super::counters::{Kind, Locked};
 use crate::HoldId;
 use crate::planted::planted;
-use crate::store::{Balance, Charge, Charged, CounterKey, Fingerprint, Hold, Once, Receipt, Settle, Settled};
+use crate::store::{Balance, Charge, Charged, CounterKey, Fingerprint, Hold, Lease, Once, Receipt, Settle, Settled};
 
 /// How many entries that are too old are dropped for each one that is added, so that none needs a sweep.
 const DROPPED_AT_ONCE: usize = 4;
@@ -38,9 +38,10 @@ struct Step {
     kept_until: Timestamp,
 }
 
-/// A hold, open or resolved.
+/// A hold or a lease, open or resolved.
 #[derive(Debug)]
 struct Held {
+    kind: Kind,
     at: Timestamp,
     made: Vec<(CounterKey, Balance)>,
     charges: Vec<Charge>,
@@ -100,16 +101,34 @@ impl Ledger {
         if let Some(once) = &hold.once {
             self.remember(once, now, made.clone(), Some(hold.id));
         }
-        self.ends.insert((hold.kept_until.as_millisecond(), Entry::Hold(hold.id)));
-        let held = Held {
-            at: now,
-            made,
-            charges: hold.charges.clone(),
-            expires_at: hold.expires_at,
-            kept_until: hold.kept_until,
-            receipt: None,
-        };
-        self.holds.insert(hold.id, held);
+        let Hold { id, expires_at, kept_until, .. } = *hold;
+        let charges = hold.charges.clone();
+        self.insert(id, Held { kind: Kind::Hold, at: now, made, charges, expires_at, kept_until, receipt: None });
+    }
+
+    /// What became of a lease that was made before under its name: its size, and what its counters then held.
+    pub(super) fn recall_lease(&self, lease: &Lease, now: Timestamp) -> Option<(u64, Vec<Balance>)> {
+        let held = self.holds.get(&lease.id).filter(|held| now < held.kept_until)?;
+        let amount = held.charges.first().map_or(0, |charge| charge.amount);
+        Some((amount, held.made.iter().map(|(_, balance)| *balance).collect()))
+    }
+
+    /// Opens a lease of these charges.
+    pub(super) fn open_lease(
+        &mut self,
+        lease: &Lease,
+        charges: Vec<Charge>,
+        now: Timestamp,
+        made: Vec<(CounterKey, Balance)>,
+    ) {
+        self.forget(now);
+        let Lease { id, expires_at, kept_until, .. } = *lease;
+        self.insert(id, Held { kind: Kind::Lease, at: now, made, charges, expires_at, kept_until, receipt: None });
+    }
+
+    fn insert(&mut self, id: HoldId, held: Held) {
+        self.ends.insert((held.kept_until.as_millisecond(), Entry::Hold(id)));
+        self.holds.insert(id, held);
     }
 
     /// Resolves a hold, whose counters `lock` locks.
@@ -124,7 +143,8 @@ impl Ledger {
         if held.expires_at <= now && !planted!("hold_settled_after_it_expired") {
             return Settled::Expired(held.expires_at);
         }
-        let parts = held.charges.iter().map(|charge| counters.settle(charge, settle, held.expires_at)).collect();
+        let settle_one = |charge| counters.settle(charge, settle, held.kind, held.expires_at);
+        let parts = held.charges.iter().map(settle_one).collect();
         let receipt = Receipt { at: now, parts };
         held.receipt = Some(receipt.clone());
         Settled::Now(receipt)

@@ -15,13 +15,13 @@ use dashmap::DashMap;
 use jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
 
-use self::counters::Counters;
+use self::counters::{Counters, Kind};
 use self::ledger::Ledger;
 use self::log::Log;
 use self::sweeps::Sweeps;
 use super::{
-    Adjustment, Balance, Call, Census, Charge, Charged, CounterKey, Forgotten, Hold, KeptIdentity, Once, Outcome,
-    Settle, Settled, Store, StoreFuture, StoredPlans, Subscriber, SubscriberQuery, charge_all,
+    Adjustment, Balance, Call, Census, Charge, Charged, CounterKey, Forgotten, Hold, KeptIdentity, Lease, Leased, Once,
+    Outcome, Settle, Settled, Store, StoreFuture, StoredPlans, Subscriber, SubscriberQuery, charge_all, lease_all,
 };
 use crate::event::{Event, EventName, EventQuery};
 use crate::plan::Plans;
@@ -163,7 +163,7 @@ impl MemoryStore {
             let mut counters = self.counters.lock(hold.charges.iter().map(|charge| &charge.key), || self.now(call));
             let one_only = if planted!("hold_expires_on_one_counter_only") { 1 } else { usize::MAX };
             for charge in hold.charges.iter().take(one_only) {
-                counters.expire_later(&charge.key, hold.id, charge.amount, hold.expires_at);
+                counters.expire_later(charge, hold.id, Kind::Hold, hold.expires_at);
             }
             drop(counters);
             ledger.open(hold, now, made(hold.charges.iter().map(|charge| &charge.key), &charged.balances));
@@ -188,8 +188,34 @@ impl MemoryStore {
     }
 
     fn settle_now(&self, call: Call, settle: &Settle) -> Settled {
-        let mut ledger = self.ledger.lock();
+        self.settle_in(&mut self.ledger.lock(), call, settle)
+    }
+
+    fn settle_in(&self, ledger: &mut Ledger, call: Call, settle: &Settle) -> Settled {
         ledger.settle(settle, |charges| self.counters.lock(charges.iter().map(|charge| &charge.key), || self.now(call)))
+    }
+
+    fn lease_now(&self, call: Call, lease: &Lease) -> Leased {
+        let now = self.now(call);
+        let mut ledger = self.ledger.lock();
+        let settled = lease.settle.as_ref().map(|settle| self.settle_in(&mut ledger, call, settle));
+        if let Some((amount, balances)) = ledger.recall_lease(lease, now) {
+            return Leased { settled, amount, balances };
+        }
+        let keys = || lease.charges.iter().map(|charge| &charge.key);
+        let mut counters = self.counters.lock(keys(), || self.now(call));
+        let before = keys().map(|key| counters.balance(key)).collect();
+        let (amount, balances) = lease_all(&lease.charges, lease.least, before);
+        if amount > 0 {
+            let charges: Vec<Charge> = lease.charges.iter().map(|charge| Charge { amount, ..charge.clone() }).collect();
+            for (charge, balance) in charges.iter().zip(&balances) {
+                counters.put(&charge.key, *balance);
+                counters.expire_later(charge, lease.id, Kind::Lease, lease.expires_at);
+            }
+            drop(counters);
+            ledger.open_lease(lease, charges, now, made(keys(), &balances));
+        }
+        Leased { settled, amount, balances }
     }
 
     fn balances_now(&self, call: Call, keys: &[CounterKey]) -> Vec<Balance> {
@@ -299,6 +325,10 @@ impl Store for MemoryStore {
 
     fn settle<'a>(&'a self, call: Call, settle: &'a Settle) -> StoreFuture<'a, Settled> {
         lazily(move || self.settle_now(call, settle))
+    }
+
+    fn lease<'a>(&'a self, call: Call, lease: &'a Lease) -> StoreFuture<'a, Leased> {
+        lazily(move || self.lease_now(call, lease))
     }
 
     fn balances<'a>(&'a self, call: Call, keys: &'a [CounterKey]) -> StoreFuture<'a, Vec<Balance>> {

@@ -155,7 +155,14 @@ pub(super) fn balance_at(row: &Row) -> Result<Balance, StoreError> {
 
 fn balance([used, held, bonus, overage, told]: [i64; BALANCE]) -> Result<Balance, StoreError> {
     let told = u8::try_from(told).map_err(|_| damaged("a counter", &format!("it has told {told} %")))?;
-    Ok(Balance { used: units(used)?, held: units(held)?, bonus: units(bonus)?, overage: units(overage)?, told })
+    Ok(Balance {
+        used: units(used)?,
+        held: units(held)?,
+        bonus: units(bonus)?,
+        overage: units(overage)?,
+        told,
+        ..Balance::default()
+    })
 }
 
 /// What came of a step, from a row of the type `charged`.

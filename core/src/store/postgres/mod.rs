@@ -20,8 +20,8 @@ pub use self::options::PostgresOptions;
 use self::server::Server;
 use self::statement::{Bytes, Statement};
 use super::{
-    Adjustment, Balance, Call, Census, Charge, Charged, CounterKey, Forgotten, Hold, KeptIdentity, Once, Settle,
-    Settled, Store, StoreError, StoreFuture, StoredPlans, Subscriber, SubscriberQuery,
+    Adjustment, Balance, Call, Census, Charge, Charged, CounterKey, Forgotten, Hold, KeptIdentity, Lease, Leased, Once,
+    Settle, Settled, Store, StoreError, StoreFuture, StoredPlans, Subscriber, SubscriberQuery,
 };
 use crate::event::{Event, EventName, EventQuery};
 use crate::plan::Plans;
@@ -147,6 +147,18 @@ impl Store for PostgresStore {
             .with(settle.used.iter().map(|(metric, _)| Bytes::of(&**metric)).collect::<Vec<_>>())
             .with(settle.used.iter().map(|(_, amount)| counter::signed(*amount)).collect::<Vec<_>>());
         self.server.ask_one(statement, counter::settled)
+    }
+
+    /// None is made as yet, which is always allowed: every charge is then made on the server.
+    fn lease<'a>(&'a self, call: Call, lease: &'a Lease) -> StoreFuture<'a, Leased> {
+        Box::pin(async move {
+            let settled = match &lease.settle {
+                Some(settle) => Some(self.settle(call, settle).await?),
+                None => None,
+            };
+            let keys: Vec<CounterKey> = lease.charges.iter().map(|charge| charge.key.clone()).collect();
+            Ok(Leased { settled, amount: 0, balances: self.balances(call, &keys).await? })
+        })
     }
 
     fn balances<'a>(&'a self, call: Call, keys: &'a [CounterKey]) -> StoreFuture<'a, Vec<Balance>> {

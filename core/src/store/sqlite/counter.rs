@@ -23,43 +23,52 @@ macro_rules! is_short {
 pub(super) fn read(connection: &Connection, key: &CounterKey) -> Result<Option<Balance>, StoreError> {
     let row = connection
         .prepare_cached(
-            "SELECT used, held, bonus, overage, told FROM counter
+            "SELECT used, held, leased, leases, bonus, overage, told FROM counter
              WHERE subject = ?1 AND metric = ?2 AND period = ?3 AND start_s = ?4",
         )
         .and_then(|mut select| {
-            let read = |row: &rusqlite::Row<'_>| Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?]);
+            let read = |row: &rusqlite::Row<'_>| {
+                let units = [row.get(0)?, row.get(1)?, row.get(2)?, row.get(4)?, row.get(5)?];
+                Ok((units, row.get(3)?, row.get(6)?))
+            };
             select.query_row((&*key.subject, &*key.metric, key.period.as_str(), key.start_s), read).optional()
         })
         .map_err(failure)?;
-    let Some([used, held, bonus, overage, told]) = row else { return Ok(None) };
+    let Some(([used, held, leased, bonus, overage], leases, told)) = row else { return Ok(None) };
     let units = |column: i64| units_of(column).ok_or_else(|| damaged("a counter", &format!("it holds {column} units")));
-    let told = u8::try_from(told).map_err(|_| damaged("a counter", &format!("it has told {told} %")))?;
-    Ok(Some(Balance { used: units(used)?, held: units(held)?, bonus: units(bonus)?, overage: units(overage)?, told }))
+    let [used, held, leased] = [units(used)?, units(held)?, units(leased)?];
+    Ok(Some(Balance { used, held, leased, leases, bonus: units(bonus)?, overage: units(overage)?, told }))
 }
 
-/// A counter without what is held by holds that have expired.
+/// A counter without what holds and leases have set aside that have expired.
 pub(super) fn read_now(connection: &Connection, key: &CounterKey, now: Timestamp) -> Result<Balance, StoreError> {
     let balance = read(connection, key)?.unwrap_or_default();
     if balance.held == 0 {
         return Ok(balance);
     }
-    let expired: i64 = connection
+    let expired: Vec<(i64, bool)> = connection
         .prepare_cached(
-            "SELECT coalesce(sum(amount), 0) FROM hold_part
+            "SELECT amount, is_lease FROM hold_part
              WHERE subject = ?1 AND metric = ?2 AND period = ?3 AND start_s = ?4 AND expires_ms <= ?5",
         )
         .and_then(|mut select| {
             let place = (&*key.subject, &*key.metric, key.period.as_str(), key.start_s, now.as_millisecond());
-            select.query_row(place, |row| row.get(0))
+            select.query_map(place, |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
         })
         .map_err(failure)?;
-    Ok(balance.unheld(expired.unsigned_abs()))
+    let end = |balance, (amount, is_lease): (i64, bool)| expired_part(balance, amount.unsigned_abs(), is_lease);
+    Ok(expired.into_iter().fold(balance, end))
+}
+
+/// A balance once a part of a hold or a lease has expired: a hold's units are given back, a lease's charged.
+pub(super) const fn expired_part(balance: Balance, amount: u64, is_lease: bool) -> Balance {
+    if is_lease { balance.unleased(amount).charged(amount) } else { balance.unheld(amount) }
 }
 
 pub(super) fn update(connection: &Connection, key: &CounterKey, balance: Balance) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
-            "UPDATE counter SET used = ?5, held = ?6, bonus = ?7, overage = ?8, told = ?9
+            "UPDATE counter SET used = ?5, held = ?6, leased = ?7, leases = ?8, bonus = ?9, overage = ?10, told = ?11
              WHERE subject = ?1 AND metric = ?2 AND period = ?3 AND start_s = ?4",
         )?
         .execute(row_of(key, balance))
@@ -69,8 +78,8 @@ pub(super) fn update(connection: &Connection, key: &CounterKey, balance: Balance
 pub(super) fn create(connection: &Connection, key: &CounterKey, balance: Balance) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
-            "INSERT INTO counter (subject, metric, period, start_s, used, held, bonus, overage, told)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            "INSERT INTO counter (subject, metric, period, start_s, used, held, leased, leases, bonus, overage, told)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         )?
         .execute(row_of(key, balance))
         .map(drop)
@@ -119,9 +128,10 @@ pub(super) fn forget_idle(connection: &Connection, period: Period, now: Timestam
 
 /// A counter's columns, in the order of the table.
 fn row_of(key: &CounterKey, balance: Balance) -> impl rusqlite::Params + '_ {
-    let Balance { used, held, bonus, overage, told } = balance;
-    let [used, held, bonus, overage] = [used, held, bonus, overage].map(signed);
-    (&*key.subject, &*key.metric, key.period.as_str(), key.start_s, used, held, bonus, overage, told)
+    let Balance { used, held, leased, leases, bonus, overage, told } = balance;
+    let [used, held, leased, bonus, overage] = [used, held, leased, bonus, overage].map(signed);
+    let (metric, period) = (&*key.metric, key.period.as_str());
+    (&*key.subject, metric, period, key.start_s, used, held, leased, leases, bonus, overage, told)
 }
 
 /// SQLite's integers are signed; no number of units exceeds 2^53.

@@ -1,11 +1,13 @@
 //! The SQLite store: one file, shared by any number of threads and processes of one machine.
 //!
 //! Writes and reads have a connection each ([`lane`]); each does its work in batches ([`session`],
-//! [`batch`]). Each table has a file: [`counter`], [`identity`], [`ledger`], [`log`], [`subscription`]. What the file looks like is in [`schema`], how it is opened in [`options`].
+//! [`batch`]). Each table has a file: [`counter`], [`holds`], [`identity`], [`ledger`], [`log`],
+//! [`subscription`]. What the file looks like is in [`schema`], how it is opened in [`options`].
 
 mod batch;
 mod counter;
 mod failure;
+mod holds;
 mod identity;
 mod lane;
 mod ledger;
@@ -26,8 +28,8 @@ pub use self::options::{Durability, SqliteOptions};
 use self::session::Session;
 use self::subscription::SubscriptionRow;
 use super::{
-    Adjustment, Balance, Call, Census, Charge, Charged, CounterKey, Forgotten, Hold, KeptIdentity, Once, Settle,
-    Settled, Store, StoreFuture, StoredPlans, Subscriber, SubscriberQuery,
+    Adjustment, Balance, Call, Census, Charge, Charged, CounterKey, Forgotten, Hold, KeptIdentity, Lease, Leased, Once,
+    Settle, Settled, Store, StoreFuture, StoredPlans, Subscriber, SubscriberQuery,
 };
 use crate::event::{Event, EventQuery};
 use crate::plan::Plans;
@@ -149,6 +151,15 @@ impl Store for SqliteStore {
     fn settle<'a>(&'a self, call: Call, settle: &'a Settle) -> StoreFuture<'a, Settled> {
         let settle = settle.clone();
         Box::pin(self.writer.run(call.wait, move |batch| batch.settle(call.now, &settle)))
+    }
+
+    fn lease<'a>(&'a self, call: Call, lease: &'a Lease) -> StoreFuture<'a, Leased> {
+        let lease = lease.clone();
+        Box::pin(self.writer.run(call.wait, move |batch| batch.lease(call.now, &lease)))
+    }
+
+    fn is_worth_leasing(&self) -> bool {
+        true
     }
 
     fn balances<'a>(&'a self, call: Call, keys: &'a [CounterKey]) -> StoreFuture<'a, Vec<Balance>> {

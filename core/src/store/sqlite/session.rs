@@ -178,7 +178,7 @@ mod tests {
     }
 
     fn charge(lane: &Lane, subject: &str) -> Result<(), StoreError> {
-        let key = CounterKey { subject: subject.into(), metric: "jobs".into(), period: Period::Total, start_s: 0 };
+        let key = CounterKey::of(subject, "jobs", Period::Total, 0);
         let charges = [Charge { key, amount: 1, limit: Limit::Units(1) }];
         pollster::block_on(lane.run(Wait::Block, move |batch| batch.charge(Timestamp::UNIX_EPOCH, &charges, None)))
             .map(|charged| assert!(charged.granted()))
