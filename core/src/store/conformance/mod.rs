@@ -24,6 +24,7 @@ mod catalog;
 mod counters;
 mod holds;
 mod identities;
+mod leases;
 mod log;
 mod once;
 
@@ -167,6 +168,18 @@ rules![
         holds_and_charges_at_once_stay_within_the_limit,
         of_many_who_meet_expired_holds_each_unit_goes_to_one,
         a_hold_that_expires_while_it_is_settled_does_one_of_the_two;
+    leases:
+        a_block_is_at_most_half_an_even_share_of_what_is_left,
+        a_block_too_small_to_be_worth_it_is_not_made,
+        a_block_is_made_on_every_counter_or_none,
+        a_settled_block_charges_what_was_used_and_gives_the_rest_back,
+        a_block_that_expires_is_charged_on_every_counter,
+        one_block_is_settled_and_the_next_made_in_one_step,
+        a_block_is_made_once_under_its_name,
+        a_reset_leaves_blocks_alone,
+        a_threshold_that_is_reached_by_a_block_is_told_when_it_is_settled,
+        blocks_holds_and_charges_at_once_use_exactly_the_limit,
+        a_block_that_expires_while_it_is_settled_does_one_of_the_two;
     identities:
         an_identity_is_kept_until_its_time,
         identities_are_forgotten_by_token_and_by_subject,
