@@ -1,4 +1,4 @@
-//! Any sequence of charges, holds, adjustments and settlements, in keys and out of keys, while time passes: the
+//! Any sequence of charges, holds, leases, adjustments and settlements, in keys and out of keys, while time passes: the
 //! memory and the SQLite store agree on every answer.
 
 #![no_main]
@@ -11,8 +11,8 @@ use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use pollster::block_on;
 use quotum::store::{
-    Adjust, Adjustment, Call, Charge, CounterKey, Durability, Fingerprint, Hold, MemoryStore, Once, Receipt, Settle,
-    Settled, SqliteOptions, SqliteStore, Store, Wait,
+    Adjust, Adjustment, Call, Charge, CounterKey, Durability, Fingerprint, Hold, Lease, Leased, MemoryStore, Once,
+    Receipt, Settle, Settled, SqliteOptions, SqliteStore, Store, Wait,
 };
 use quotum::{Event, EventName, HoldId, Limit, Period, Timestamp, UNITS_MAX};
 
@@ -20,6 +20,7 @@ use quotum::{Event, EventName, HoldId, Limit, Period, Timestamp, UNITS_MAX};
 enum Step {
     Charge(Vec<Part>, Option<u8>),
     Hold(u8, Vec<Part>, u8, Option<u8>),
+    Lease { name: u8, parts: Vec<Part>, least: u8, seconds: u8, settled: Option<(u8, u64)> },
     Settle(u8, Vec<(bool, u64)>),
     Adjust(Vec<(u8, By, u64)>, Option<u8>),
     Pass(u8),
@@ -83,7 +84,9 @@ fuzz_target!(|steps: Vec<Step>| {
         let period = Period::ALL[usize::from(counter / 2) % Period::ALL.len()];
         CounterKey::of(format!("{run}-{}", counter % 2), metric, period, i64::from(counter / 64) * 60)
     };
-    let id = |name: u8| HoldId::from_bytes((u128::from(run) << 8 | u128::from(name % 4)).to_be_bytes());
+    let id = |name: u8| HoldId::from_bytes((u128::from(run) << 8 | u128::from(name % 8)).to_be_bytes());
+    // Holds and leases have names of their own.
+    let (hold_id, lease_id) = (|name: u8| id(name % 4), |name: u8| id(name % 4 + 4));
     let time = |seconds: i64| Timestamp::from_second(seconds).unwrap();
     for step in steps.iter().take(50) {
         let now_s = NOW_S.load(Ordering::Relaxed);
@@ -113,8 +116,22 @@ fuzz_target!(|steps: Vec<Step>| {
             Step::Hold(name, parts, seconds, once_key) => {
                 let (expires_at, kept_until) = (time(now_s + i64::from(*seconds) + 1), time(now_s + 400));
                 let once = once(*once_key, fingerprint(parts));
-                let hold = Hold { id: id(*name), once, charges: charges(parts), expires_at, kept_until };
+                let hold = Hold { id: hold_id(*name), once, charges: charges(parts), expires_at, kept_until };
                 let [expected, found] = stores.map(|store| block_on(store.hold(call, &hold)).unwrap());
+                assert_eq!(found, expected);
+            }
+            Step::Lease { name, parts, least, seconds, settled } => {
+                let (expires_at, kept_until) = (time(now_s + i64::from(*seconds) + 1), time(now_s + 400));
+                // Never itself: a block is settled before the next is made under another name.
+                let other = settled.filter(|(other, _)| id(*other) != lease_id(*name));
+                let settle =
+                    other.map(|(other, used)| Settle { id: id(other), used: vec![("jobs".into(), units(used))] });
+                let (charges, least) = (charges(parts), u64::from(*least % 8));
+                let lease = Lease { id: lease_id(*name), settle, charges, least, expires_at, kept_until };
+                let [expected, found] = stores.map(|store| {
+                    let leased = block_on(store.lease(call, &lease)).unwrap();
+                    Leased { settled: leased.settled.map(in_order), ..leased }
+                });
                 assert_eq!(found, expected);
             }
             Step::Settle(name, used) => {

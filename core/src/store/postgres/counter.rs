@@ -1,5 +1,7 @@
 //! Counters as arrays, and what comes back of them.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use tokio_postgres::Row;
 
@@ -8,12 +10,12 @@ use super::statement::{Bytes, Statement};
 use crate::HoldId;
 use crate::plan::{Limit, UNITS_MAX};
 use crate::store::{
-    Adjust, Adjustment, Balance, Charge, Charged, CounterKey, Crossing, Hold, Once, Outcome, Part, Receipt, Settled,
-    StoreError,
+    Adjust, Adjustment, Balance, Charge, Charged, CounterKey, Crossing, Hold, Lease, Leased, Once, Outcome, Part,
+    Receipt, Settle, Settled, StoreError,
 };
 
 /// How many numbers a balance is.
-const BALANCE: usize = 5;
+const BALANCE: usize = 7;
 
 /// How many numbers a part of a receipt is: held, used, overage, the balance, the threshold crossed.
 const PART: usize = 3 + BALANCE + 1;
@@ -82,6 +84,34 @@ pub(super) fn holding(now: Timestamp, hold: &Hold) -> Result<Statement, StoreErr
         .with(hold.kept_until.as_millisecond()))
 }
 
+/// The call of the function that leases a block.
+pub(super) fn leasing(now: Timestamp, lease: &Lease) -> Result<Statement, StoreError> {
+    let keys = || lease.charges.iter().map(|charge| &charge.key);
+    let statement = Keys::of(keys())
+        .add_to(Statement::calling("make_lease").with(now.as_millisecond()))
+        .with(lease.charges.iter().map(|charge| signed(charge.amount)).collect::<Vec<_>>())
+        .with(lease.charges.iter().map(|charge| units_of(charge.limit)).collect::<Vec<_>>())
+        .with(json(&keys().collect::<Vec<_>>())?)
+        .with(Bytes::of(lease.id.to_bytes()))
+        .with(signed(lease.least))
+        .with(lease.expires_at.as_millisecond())
+        .with(lease.kept_until.as_millisecond());
+    let used = lease.settle.as_ref().map_or(&[][..], |settle| &settle.used);
+    Ok(with_used(statement.with(lease.settle.as_ref().map(|settle| Bytes::of(settle.id.to_bytes()))), used))
+}
+
+/// The call of the function that settles.
+pub(super) fn settling(now: Timestamp, settle: &Settle) -> Statement {
+    let statement = Statement::calling("settle").with(now.as_millisecond()).with(Bytes::of(settle.id.to_bytes()));
+    with_used(statement, &settle.used)
+}
+
+fn with_used(statement: Statement, used: &[(Arc<str>, u64)]) -> Statement {
+    statement
+        .with(used.iter().map(|(metric, _)| Bytes::of(&**metric)).collect::<Vec<_>>())
+        .with(used.iter().map(|(_, amount)| signed(*amount)).collect::<Vec<_>>())
+}
+
 /// The call of the function that adjusts, as far as the event.
 pub(super) fn adjusting(
     now: Timestamp,
@@ -127,17 +157,21 @@ fn with_once<'k>(
         .with(keys))
 }
 
-/// What each counter holds, without what is held by holds that have expired. This only reads.
+/// What each counter holds once what has expired is given back or charged. This only reads.
 pub(super) fn reading(now: Timestamp, keys: &[CounterKey]) -> Statement {
     let statement = Statement::reading(
-        "SELECT c.used, greatest(c.held - CASE WHEN c.held = 0 THEN 0 ELSE coalesce(
-                    (SELECT sum(amount)::int8 FROM quotum.hold_part p
-                     WHERE p.subject = c.subject AND p.metric = c.metric AND p.period = c.period
-                       AND p.start_s = c.start_s AND p.expires_ms <= $5), 0) END, 0),
+        "SELECT c.used + coalesce(ended.charged, 0), greatest(c.held - coalesce(ended.units, 0), 0),
+                greatest(c.leased - coalesce(ended.charged, 0), 0), greatest(c.leases - coalesce(ended.leases, 0), 0),
                 c.bonus, c.overage, c.told
          FROM unnest($1, $2, $3, $4) WITH ORDINALITY AS asked (subject, metric, period, start_s, number)
          LEFT JOIN quotum.counter c ON c.subject = asked.subject AND c.metric = asked.metric
                AND c.period = asked.period AND c.start_s = asked.start_s
+         LEFT JOIN LATERAL (
+             SELECT sum(amount)::int8 AS units, sum(amount) FILTER (WHERE is_lease)::int8 AS charged,
+                    count(*) FILTER (WHERE is_lease) AS leases
+             FROM quotum.hold_part p
+             WHERE p.subject = c.subject AND p.metric = c.metric AND p.period = c.period
+               AND p.start_s = c.start_s AND p.expires_ms <= $5) ended ON c.held > 0
          ORDER BY number",
     );
     with_keys(statement, keys.iter()).with(now.as_millisecond())
@@ -153,16 +187,24 @@ pub(super) fn balance_at(row: &Row) -> Result<Balance, StoreError> {
     balance(numbers)
 }
 
-fn balance([used, held, bonus, overage, told]: [i64; BALANCE]) -> Result<Balance, StoreError> {
+fn balance(numbers: [i64; BALANCE]) -> Result<Balance, StoreError> {
+    let [used, held, leased, leases, bonus, overage, told] = numbers;
     let told = u8::try_from(told).map_err(|_| damaged("a counter", &format!("it has told {told} %")))?;
+    let leases = u32::try_from(leases).map_err(|_| damaged("a counter", &format!("it has {leases} leases")))?;
     Ok(Balance {
         used: units(used)?,
         held: units(held)?,
+        leased: units(leased)?,
+        leases,
         bonus: units(bonus)?,
         overage: units(overage)?,
         told,
-        ..Balance::default()
     })
+}
+
+fn balances(numbers: &[i64]) -> Result<Vec<Balance>, StoreError> {
+    let (whole, _) = numbers.as_chunks::<BALANCE>();
+    whole.iter().map(|numbers| balance(*numbers)).collect()
 }
 
 /// What came of a step, from a row of the type `charged`.
@@ -174,8 +216,7 @@ pub(super) fn charged(row: &Row) -> Result<Charged, StoreError> {
     let numbers: Option<Vec<i64>> = row.try_get(3).map_err(get)?;
     let crossed: Option<Vec<i64>> = row.try_get(4).map_err(get)?;
     let hold: Option<&[u8]> = row.try_get(5).map_err(get)?;
-    let (whole, _) = numbers.as_deref().unwrap_or_default().as_chunks::<BALANCE>();
-    let balances = whole.iter().map(|numbers| balance(*numbers)).collect::<Result<Vec<_>, _>>()?;
+    let balances = balances(numbers.as_deref().unwrap_or_default())?;
     match outcome {
         0 => Ok(Charged::new(Outcome::Refused, balances)),
         1 => {
@@ -214,19 +255,30 @@ pub(super) fn settled(row: &Row) -> Result<Settled, StoreError> {
     if keys.len() != whole.len() {
         return Err(damaged("a receipt", &"its parts are not as many as its counters"));
     }
-    let part = |(key, &[held, used, overage, a, b, c, d, e, crossed]): (CounterKey, &[i64; PART])| {
+    let part = |(key, &[held, used, overage, ref after @ .., crossed]): (CounterKey, &[i64; PART])| {
+        let after: &[i64; BALANCE] = after;
         Ok(Part {
             key,
             held: units(held)?,
             used: units(used)?,
             overage: units(overage)?,
-            balance: balance([a, b, c, d, e])?,
+            balance: balance(*after)?,
             crossed: u8::try_from(crossed).ok().filter(|percent| *percent > 0),
         })
     };
     let parts = keys.into_iter().zip(whole).map(part).collect::<Result<Vec<_>, StoreError>>()?;
     let receipt = Receipt { at, parts };
     Ok(if outcome == 1 { Settled::Now(receipt) } else { Settled::Before(receipt) })
+}
+
+/// What came of asking for a block, from a row of the type `leased`.
+pub(super) fn leased(row: &Row) -> Result<Leased, StoreError> {
+    let get = |error| damaged("a lease", &error);
+    let outcome: Option<i32> = row.try_get(0).map_err(get)?;
+    let settled = outcome.map(|_| settled(row)).transpose()?;
+    let numbers: Option<Vec<i64>> = row.try_get(5).map_err(get)?;
+    let amount = units(row.try_get(4).map_err(get)?)?;
+    Ok(Leased { settled, amount, balances: balances(numbers.as_deref().unwrap_or_default())? })
 }
 
 fn read_keys(text: Option<&str>) -> Result<Vec<CounterKey>, StoreError> {

@@ -141,24 +141,15 @@ impl Store for PostgresStore {
     }
 
     fn settle<'a>(&'a self, call: Call, settle: &'a Settle) -> StoreFuture<'a, Settled> {
-        let statement = Statement::calling("settle")
-            .with(call.now.as_millisecond())
-            .with(Bytes::of(settle.id.to_bytes()))
-            .with(settle.used.iter().map(|(metric, _)| Bytes::of(&**metric)).collect::<Vec<_>>())
-            .with(settle.used.iter().map(|(_, amount)| counter::signed(*amount)).collect::<Vec<_>>());
-        self.server.ask_one(statement, counter::settled)
+        self.server.ask_one(counter::settling(call.now, settle), counter::settled)
     }
 
-    /// None is made as yet, which is always allowed: every charge is then made on the server.
     fn lease<'a>(&'a self, call: Call, lease: &'a Lease) -> StoreFuture<'a, Leased> {
-        Box::pin(async move {
-            let settled = match &lease.settle {
-                Some(settle) => Some(self.settle(call, settle).await?),
-                None => None,
-            };
-            let keys: Vec<CounterKey> = lease.charges.iter().map(|charge| charge.key.clone()).collect();
-            Ok(Leased { settled, amount: 0, balances: self.balances(call, &keys).await? })
-        })
+        self.server.ask_one(whole!(counter::leasing(call.now, lease)), counter::leased)
+    }
+
+    fn is_worth_leasing(&self) -> bool {
+        true
     }
 
     fn balances<'a>(&'a self, call: Call, keys: &'a [CounterKey]) -> StoreFuture<'a, Vec<Balance>> {

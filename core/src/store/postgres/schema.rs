@@ -14,7 +14,10 @@ use crate::store::StoreError;
 const MIGRATIONS: [&[&str]; 1] = [&[
     include_str!("schema/tables.sql"),
     include_str!("schema/counters.sql"),
-    include_str!("schema/ledger.sql"),
+    include_str!("schema/steps.sql"),
+    include_str!("schema/charges.sql"),
+    include_str!("schema/holds.sql"),
+    include_str!("schema/leases.sql"),
     include_str!("schema/log.sql"),
 ]];
 

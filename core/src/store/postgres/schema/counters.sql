@@ -7,8 +7,8 @@
 -- A list of counters comes as arrays, one for each part of the key, sorted and without doubles. Which of them a
 -- charge is of is its place in those arrays.
 
--- What came of a step. Its outcome: 0 refused, 1 granted, 2 repeated, 3 in conflict. A balance is five numbers:
--- used, held, bonus, overage, told.
+-- What came of a step. Its outcome: 0 refused, 1 granted, 2 repeated, 3 in conflict. A balance is seven numbers:
+-- used, held, leased, leases, bonus, overage, told.
 CREATE TYPE quotum.charged AS (
     outcome int4, at_ms int8, keys text, balances int8[], crossed int8[], hold bytea
 );
@@ -16,38 +16,41 @@ CREATE TYPE quotum.charged AS (
 -- Counters in the hands of a step.
 CREATE TYPE quotum.counters AS (
     subjects bytea[], metrics bytea[], periods text[], starts int8[],
-    used int8[], held int8[], bonus int8[], overage int8[], told int8[], created boolean[]
+    used int8[], held int8[], leased int8[], leases int8[], bonus int8[], overage int8[], told int8[], created boolean[]
 );
 
--- Locks counters, adding those that are not there, and gives back what holds have set aside that have expired.
+-- Locks counters, adding those that are not there. What expired holds have set aside is given back, what expired
+-- leases have is charged.
 CREATE FUNCTION quotum.lock(_now_ms int8, _subjects bytea[], _metrics bytea[], _periods text[], _starts int8[])
 RETURNS quotum.counters LANGUAGE plpgsql AS $$
 DECLARE
     c quotum.counters;
-    _used int8; _held int8; _bonus int8; _overage int8; _told int8;
+    _used int8; _held int8; _leased int8; _leases int8; _bonus int8; _overage int8; _told int8;
     _created boolean;
     _any_held boolean := false;
     _expired bytea[] := '{}';
-    _given int8;
+    _given int8; _charged int8; _ended int8;
 BEGIN
     c.subjects := _subjects; c.metrics := _metrics; c.periods := _periods; c.starts := _starts;
     FOR i IN 1 .. cardinality(_subjects) LOOP
         _created := false;
         LOOP
-            SELECT used, held, bonus, overage, told INTO _used, _held, _bonus, _overage, _told
+            SELECT used, held, leased, leases, bonus, overage, told
+            INTO _used, _held, _leased, _leases, _bonus, _overage, _told
             FROM quotum.counter
             WHERE subject = _subjects[i] AND metric = _metrics[i] AND period = _periods[i] AND start_s = _starts[i]
             FOR UPDATE;
             EXIT WHEN FOUND;
-            INSERT INTO quotum.counter VALUES (_subjects[i], _metrics[i], _periods[i], _starts[i], 0, 0, 0, 0, 0)
+            INSERT INTO quotum.counter
+            VALUES (_subjects[i], _metrics[i], _periods[i], _starts[i], 0, 0, 0, 0, 0, 0, 0)
             ON CONFLICT DO NOTHING;
             IF FOUND THEN
-                _created := true; _used := 0; _held := 0; _bonus := 0; _overage := 0; _told := 0;
+                _created := true; _used := 0; _held := 0; _leased := 0; _leases := 0; _bonus := 0; _overage := 0; _told := 0;
                 EXIT;
             END IF;
         END LOOP;
-        c.used[i] := _used; c.held[i] := _held; c.bonus[i] := _bonus; c.overage[i] := _overage;
-        c.told[i] := _told; c.created[i] := _created;
+        c.used[i] := _used; c.held[i] := _held; c.leased[i] := _leased; c.leases[i] := _leases;
+        c.bonus[i] := _bonus; c.overage[i] := _overage; c.told[i] := _told; c.created[i] := _created;
         _any_held := _any_held OR _held > 0;
     END LOOP;
     IF NOT _any_held THEN RETURN c; END IF;
@@ -72,9 +75,14 @@ BEGIN
                 DELETE FROM quotum.hold_part
                 WHERE subject = _subjects[i] AND metric = _metrics[i] AND period = _periods[i]
                   AND start_s = _starts[i] AND expires_ms <= _now_ms
-                RETURNING amount)
-            SELECT coalesce(sum(amount), 0) INTO _given FROM given;
+                RETURNING amount, is_lease)
+            SELECT coalesce(sum(amount), 0), coalesce(sum(amount) FILTER (WHERE is_lease), 0),
+                   count(*) FILTER (WHERE is_lease)
+            INTO _given, _charged, _ended FROM given;
             c.held[i] := greatest(c.held[i] - _given, 0);
+            c.leased[i] := greatest(c.leased[i] - _charged, 0);
+            c.leases[i] := greatest(c.leases[i] - _ended, 0);
+            c.used[i] := c.used[i] + _charged;
         END IF;
     END LOOP;
     RETURN c;
@@ -119,11 +127,12 @@ BEGIN
               AND start_s = c.starts[i];
         ELSE
             UPDATE quotum.counter
-            SET used = c.used[i], held = c.held[i], bonus = c.bonus[i], overage = c.overage[i], told = c.told[i]
+            SET used = c.used[i], held = c.held[i], leased = c.leased[i], leases = c.leases[i],
+                bonus = c.bonus[i], overage = c.overage[i], told = c.told[i]
             WHERE subject = c.subjects[i] AND metric = c.metrics[i] AND period = c.periods[i]
               AND start_s = c.starts[i]
-              AND (used, held, bonus, overage, told)
-                  <> (c.used[i], c.held[i], c.bonus[i], c.overage[i], c.told[i]);
+              AND (used, held, leased, leases, bonus, overage, told)
+                  <> (c.used[i], c.held[i], c.leased[i], c.leases[i], c.bonus[i], c.overage[i], c.told[i]);
         END IF;
     END LOOP;
     -- Afterwards, so that nothing is forgotten that is yet to be written.
@@ -152,6 +161,11 @@ BEGIN
     RETURN 0;
 END $$;
 
+-- One counter's balance.
+CREATE FUNCTION quotum.balance(c quotum.counters, p int4) RETURNS int8[] IMMUTABLE LANGUAGE sql AS $$
+    SELECT ARRAY[c.used[p], c.held[p], c.leased[p], c.leases[p], c.bonus[p], c.overage[p], c.told[p]]
+$$;
+
 -- What a list of charges finds, in its own order.
 CREATE FUNCTION quotum.found(c quotum.counters, _places int4[]) RETURNS int8[] IMMUTABLE LANGUAGE plpgsql AS $$
 DECLARE
@@ -159,155 +173,7 @@ DECLARE
     p int4;
 BEGIN
     FOREACH p IN ARRAY _places LOOP
-        balances := balances || ARRAY[c.used[p], c.held[p], c.bonus[p], c.overage[p], c.told[p]];
+        balances := balances || quotum.balance(c, p);
     END LOOP;
     RETURN balances;
-END $$;
-
--- What a list of charges finds where one of them cannot fit, whatever others do at once; otherwise null. It locks
--- and writes nothing, so that who is refused over and over again costs no sync of the disk.
-CREATE FUNCTION quotum.refusal(
-    _subjects bytea[], _metrics bytea[], _periods text[], _starts int8[], _places int4[], _amounts int8[],
-    _units int8[]
-) RETURNS int8[] LANGUAGE plpgsql AS $$
-DECLARE
-    c quotum.counters;
-    k quotum.counter;
-    p int4;
-BEGIN
-    FOR i IN 1 .. cardinality(_subjects) LOOP
-        SELECT * INTO k FROM quotum.counter
-        WHERE subject = _subjects[i] AND metric = _metrics[i] AND period = _periods[i] AND start_s = _starts[i];
-        -- What is held may have expired, which is found out under a lock.
-        IF k.held > 0 THEN RETURN NULL; END IF;
-        c.used[i] := coalesce(k.used, 0); c.held[i] := 0; c.bonus[i] := coalesce(k.bonus, 0);
-        c.overage[i] := coalesce(k.overage, 0); c.told[i] := coalesce(k.told, 0);
-    END LOOP;
-    FOR i IN 1 .. cardinality(_places) LOOP
-        p := _places[i];
-        IF _amounts[i] > quotum.ceiling(_units[i], c.bonus[p]) - c.used[p] THEN
-            RETURN quotum.found(c, _places);
-        END IF;
-    END LOOP;
-    RETURN NULL;
-END $$;
-
--- Charges or holds, all or nothing.
-CREATE FUNCTION quotum.add(
-    _now_ms int8, _subjects bytea[], _metrics bytea[], _periods text[], _starts int8[], _kept_s int8[],
-    _idle_s int8[], _places int4[], _amounts int8[], _units int8[], _holding boolean
-) RETURNS quotum.charged LANGUAGE plpgsql AS $$
-DECLARE
-    done quotum.charged;
-    c quotum.counters;
-    before quotum.counters;
-    p int4;
-    _crossing int8;
-BEGIN
-    done.outcome := 0; done.crossed := '{}';
-    done.balances := quotum.refusal(_subjects, _metrics, _periods, _starts, _places, _amounts, _units);
-    IF done.balances IS NOT NULL THEN RETURN done; END IF;
-
-    c := quotum.lock(_now_ms, _subjects, _metrics, _periods, _starts);
-    before := c;
-    done.outcome := 1; done.balances := '{}';
-    FOR i IN 1 .. cardinality(_places) LOOP
-        p := _places[i];
-        IF _amounts[i] > quotum.ceiling(_units[i], c.bonus[p]) - c.used[p] - c.held[p] THEN
-            c := before;
-            done.outcome := 0; done.crossed := '{}'; done.balances := quotum.found(c, _places);
-            EXIT;
-        END IF;
-        IF _holding THEN
-            c.held[p] := c.held[p] + _amounts[i];
-        ELSE
-            c.used[p] := c.used[p] + _amounts[i];
-        END IF;
-        _crossing := quotum.crossing(c.used[p], c.bonus[p], c.told[p], _units[i]);
-        IF _crossing > 0 THEN c.told[p] := _crossing; END IF;
-        done.crossed := done.crossed || _crossing;
-        done.balances := done.balances || ARRAY[c.used[p], c.held[p], c.bonus[p], c.overage[p], c.told[p]];
-    END LOOP;
-    PERFORM quotum.write(_now_ms, c, _kept_s, _idle_s);
-    RETURN done;
-END $$;
-
-CREATE FUNCTION quotum.charge(
-    _now_ms int8, _subjects bytea[], _metrics bytea[], _periods text[], _starts int8[], _kept_s int8[],
-    _idle_s int8[], _places int4[], _amounts int8[], _units int8[],
-    _once_subject bytea, _once_key bytea, _arguments bytea, _kept_until_ms int8, _keys text
-) RETURNS quotum.charged LANGUAGE plpgsql AS $$
-DECLARE done quotum.charged;
-BEGIN
-    IF _once_key IS NOT NULL THEN
-        done := quotum.recall(_now_ms, _once_subject, _once_key, _arguments);
-        IF done.outcome IS NOT NULL THEN RETURN done; END IF;
-    END IF;
-    done := quotum.add(_now_ms, _subjects, _metrics, _periods, _starts, _kept_s, _idle_s, _places, _amounts,
-                       _units, false);
-    IF _once_key IS NOT NULL AND done.outcome = 1 THEN
-        PERFORM quotum.remember(_now_ms, _once_subject, _once_key, _arguments, _kept_until_ms, _keys,
-                                done.balances, NULL);
-        PERFORM quotum.forget_steps(_now_ms);
-    END IF;
-    RETURN done;
-END $$;
-
--- Changes counters whatever their limits. How: 0 refund, 1 grant, 2 record, 3 reset.
-CREATE FUNCTION quotum.adjust(
-    _now_ms int8, _subjects bytea[], _metrics bytea[], _periods text[], _starts int8[], _kept_s int8[],
-    _idle_s int8[], _places int4[], _amounts int8[], _units int8[], _how int4[],
-    _once_subject bytea, _once_key bytea, _arguments bytea, _kept_until_ms int8, _keys text,
-    _event_ms int8, _event_name text, _event_subject bytea, _is_change boolean, _event text
-) RETURNS quotum.charged LANGUAGE plpgsql AS $$
-DECLARE
-    done quotum.charged;
-    c quotum.counters;
-    p int4;
-    n int8;
-    _fit int8;
-    _before int8[];
-    _after int8[];
-    _changed boolean := false;
-BEGIN
-    IF _once_key IS NOT NULL THEN
-        done := quotum.recall(_now_ms, _once_subject, _once_key, _arguments);
-        IF done.outcome IS NOT NULL THEN RETURN done; END IF;
-    END IF;
-    c := quotum.lock(_now_ms, _subjects, _metrics, _periods, _starts);
-    done.outcome := 1; done.balances := '{}'; done.crossed := '{}';
-    FOR i IN 1 .. cardinality(_places) LOOP
-        p := _places[i];
-        n := _amounts[i];
-        _before := ARRAY[c.used[p], c.held[p], c.bonus[p], c.overage[p], c.told[p]];
-        CASE _how[i]
-            WHEN 0 THEN
-                -- What is beyond the limit goes first.
-                _fit := least(n, c.overage[p]);
-                c.overage[p] := c.overage[p] - _fit;
-                c.used[p] := greatest(c.used[p] - (n - _fit), 0);
-            WHEN 1 THEN
-                c.bonus[p] := least(c.bonus[p] + n, 9007199254740991);
-            WHEN 2 THEN
-                _fit := greatest(least(n, quotum.ceiling(_units[i], c.bonus[p]) - c.used[p] - c.held[p]), 0);
-                c.used[p] := c.used[p] + _fit;
-                c.overage[p] := least(c.overage[p] + n - _fit, 9007199254740991);
-            ELSE
-                c.used[p] := 0;
-                c.overage[p] := 0;
-        END CASE;
-        _after := ARRAY[c.used[p], c.held[p], c.bonus[p], c.overage[p], c.told[p]];
-        _changed := _changed OR _after <> _before;
-        done.balances := done.balances || _after;
-    END LOOP;
-    IF _once_key IS NOT NULL THEN
-        PERFORM quotum.remember(_now_ms, _once_subject, _once_key, _arguments, _kept_until_ms, _keys,
-                                done.balances, NULL);
-    END IF;
-    IF _changed THEN
-        PERFORM quotum.append(_event_ms, _event_name, _event_subject, _is_change, _event);
-    END IF;
-    PERFORM quotum.write(_now_ms, c, _kept_s, _idle_s);
-    IF _once_key IS NOT NULL THEN PERFORM quotum.forget_steps(_now_ms); END IF;
-    RETURN done;
 END $$;

@@ -29,6 +29,9 @@ CREATE TABLE quotum.counter (
     start_s int8 NOT NULL,
     used int8 NOT NULL CHECK (used BETWEEN 0 AND 9007199254740991),
     held int8 NOT NULL CHECK (held BETWEEN 0 AND 9007199254740991),
+    -- Of what is held, what is in leases, and in how many of them.
+    leased int8 NOT NULL CHECK (leased BETWEEN 0 AND held),
+    leases int8 NOT NULL CHECK (leases BETWEEN 0 AND 4294967295),
     bonus int8 NOT NULL CHECK (bonus BETWEEN 0 AND 9007199254740991),
     overage int8 NOT NULL CHECK (overage BETWEEN 0 AND 9007199254740991),
     told int8 NOT NULL CHECK (told BETWEEN 0 AND 100),
@@ -50,8 +53,12 @@ CREATE TABLE quotum.step (
 );
 CREATE INDEX step_by_end ON quotum.step (kept_until_ms);
 
+-- Holds and leases.
 CREATE TABLE quotum.hold (
     id bytea PRIMARY KEY,
+    is_lease boolean NOT NULL,
+    -- How many units of each counter a lease has; of a hold, its parts say that.
+    amount int8,
     at_ms int8 NOT NULL,
     keys text NOT NULL,
     balances int8[] NOT NULL,
@@ -64,10 +71,11 @@ CREATE TABLE quotum.hold (
 );
 CREATE INDEX hold_by_end ON quotum.hold (kept_until_ms);
 
--- What open holds have set aside. A part whose time is the smallest there is belongs to a hold that has expired,
--- whatever a clock says.
+-- What open holds and leases have set aside. A part whose time is the smallest there is belongs to one that has
+-- expired, whatever a clock says.
 CREATE TABLE quotum.hold_part (
     hold bytea NOT NULL,
+    is_lease boolean NOT NULL,
     place int4 NOT NULL,
     subject bytea NOT NULL,
     metric bytea NOT NULL,

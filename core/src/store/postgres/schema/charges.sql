@@ -1,0 +1,155 @@
+-- How counters are charged and adjusted.
+
+-- What a list of charges finds where one of them cannot fit, whatever others do at once; otherwise null. It locks
+-- and writes nothing, so that who is refused over and over again costs no sync of the disk.
+CREATE FUNCTION quotum.refusal(
+    _now_ms int8, _subjects bytea[], _metrics bytea[], _periods text[], _starts int8[], _places int4[], _amounts int8[],
+    _units int8[]
+) RETURNS int8[] LANGUAGE plpgsql AS $$
+DECLARE
+    c quotum.counters;
+    k record;
+    p int4;
+BEGIN
+    FOR i IN 1 .. cardinality(_subjects) LOOP
+        SELECT *, CASE WHEN held = 0 THEN false ELSE EXISTS (
+            SELECT 1 FROM quotum.hold_part
+            WHERE subject = _subjects[i] AND metric = _metrics[i] AND period = _periods[i]
+              AND start_s = _starts[i] AND expires_ms <= _now_ms) END AS has_expired
+        INTO k FROM quotum.counter
+        WHERE subject = _subjects[i] AND metric = _metrics[i] AND period = _periods[i] AND start_s = _starts[i];
+        -- What has expired is resolved under a lock.
+        IF k.has_expired THEN RETURN NULL; END IF;
+        c.used[i] := coalesce(k.used, 0); c.held[i] := coalesce(k.held, 0);
+        c.leased[i] := coalesce(k.leased, 0); c.leases[i] := coalesce(k.leases, 0);
+        c.bonus[i] := coalesce(k.bonus, 0); c.overage[i] := coalesce(k.overage, 0);
+        c.told[i] := coalesce(k.told, 0);
+    END LOOP;
+    FOR i IN 1 .. cardinality(_places) LOOP
+        p := _places[i];
+        IF _amounts[i] > quotum.ceiling(_units[i], c.bonus[p]) - c.used[p] - c.held[p] THEN
+            RETURN quotum.found(c, _places);
+        END IF;
+    END LOOP;
+    RETURN NULL;
+END $$;
+
+-- Charges or holds, all or nothing.
+CREATE FUNCTION quotum.add(
+    _now_ms int8, _subjects bytea[], _metrics bytea[], _periods text[], _starts int8[], _kept_s int8[],
+    _idle_s int8[], _places int4[], _amounts int8[], _units int8[], _holding boolean
+) RETURNS quotum.charged LANGUAGE plpgsql AS $$
+DECLARE
+    done quotum.charged;
+    c quotum.counters;
+    before quotum.counters;
+    p int4;
+    _crossing int8;
+BEGIN
+    done.outcome := 0; done.crossed := '{}';
+    done.balances := quotum.refusal(_now_ms, _subjects, _metrics, _periods, _starts, _places, _amounts, _units);
+    IF done.balances IS NOT NULL THEN RETURN done; END IF;
+
+    c := quotum.lock(_now_ms, _subjects, _metrics, _periods, _starts);
+    before := c;
+    done.outcome := 1; done.balances := '{}';
+    FOR i IN 1 .. cardinality(_places) LOOP
+        p := _places[i];
+        IF _amounts[i] > quotum.ceiling(_units[i], c.bonus[p]) - c.used[p] - c.held[p] THEN
+            c := before;
+            done.outcome := 0; done.crossed := '{}'; done.balances := quotum.found(c, _places);
+            EXIT;
+        END IF;
+        IF _holding THEN
+            c.held[p] := c.held[p] + _amounts[i];
+        ELSE
+            c.used[p] := c.used[p] + _amounts[i];
+        END IF;
+        _crossing := quotum.crossing(c.used[p], c.bonus[p], c.told[p], _units[i]);
+        IF _crossing > 0 THEN c.told[p] := _crossing; END IF;
+        done.crossed := done.crossed || _crossing;
+        done.balances := done.balances || quotum.balance(c, p);
+    END LOOP;
+    PERFORM quotum.write(_now_ms, c, _kept_s, _idle_s);
+    RETURN done;
+END $$;
+
+CREATE FUNCTION quotum.charge(
+    _now_ms int8, _subjects bytea[], _metrics bytea[], _periods text[], _starts int8[], _kept_s int8[],
+    _idle_s int8[], _places int4[], _amounts int8[], _units int8[],
+    _once_subject bytea, _once_key bytea, _arguments bytea, _kept_until_ms int8, _keys text
+) RETURNS quotum.charged LANGUAGE plpgsql AS $$
+DECLARE done quotum.charged;
+BEGIN
+    IF _once_key IS NOT NULL THEN
+        done := quotum.recall(_now_ms, _once_subject, _once_key, _arguments);
+        IF done.outcome IS NOT NULL THEN RETURN done; END IF;
+    END IF;
+    done := quotum.add(_now_ms, _subjects, _metrics, _periods, _starts, _kept_s, _idle_s, _places, _amounts,
+                       _units, false);
+    IF _once_key IS NOT NULL AND done.outcome = 1 THEN
+        PERFORM quotum.remember(_now_ms, _once_subject, _once_key, _arguments, _kept_until_ms, _keys,
+                                done.balances, NULL);
+        PERFORM quotum.forget_steps(_now_ms);
+    END IF;
+    RETURN done;
+END $$;
+
+-- Changes counters whatever their limits. How: 0 refund, 1 grant, 2 record, 3 reset.
+CREATE FUNCTION quotum.adjust(
+    _now_ms int8, _subjects bytea[], _metrics bytea[], _periods text[], _starts int8[], _kept_s int8[],
+    _idle_s int8[], _places int4[], _amounts int8[], _units int8[], _how int4[],
+    _once_subject bytea, _once_key bytea, _arguments bytea, _kept_until_ms int8, _keys text,
+    _event_ms int8, _event_name text, _event_subject bytea, _is_change boolean, _event text
+) RETURNS quotum.charged LANGUAGE plpgsql AS $$
+DECLARE
+    done quotum.charged;
+    c quotum.counters;
+    p int4;
+    n int8;
+    _fit int8;
+    _before int8[];
+    _after int8[];
+    _changed boolean := false;
+BEGIN
+    IF _once_key IS NOT NULL THEN
+        done := quotum.recall(_now_ms, _once_subject, _once_key, _arguments);
+        IF done.outcome IS NOT NULL THEN RETURN done; END IF;
+    END IF;
+    c := quotum.lock(_now_ms, _subjects, _metrics, _periods, _starts);
+    done.outcome := 1; done.balances := '{}'; done.crossed := '{}';
+    FOR i IN 1 .. cardinality(_places) LOOP
+        p := _places[i];
+        n := _amounts[i];
+        _before := quotum.balance(c, p);
+        CASE _how[i]
+            WHEN 0 THEN
+                -- What is beyond the limit goes first.
+                _fit := least(n, c.overage[p]);
+                c.overage[p] := c.overage[p] - _fit;
+                c.used[p] := greatest(c.used[p] - (n - _fit), 0);
+            WHEN 1 THEN
+                c.bonus[p] := least(c.bonus[p] + n, 9007199254740991);
+            WHEN 2 THEN
+                _fit := greatest(least(n, quotum.ceiling(_units[i], c.bonus[p]) - c.used[p] - c.held[p]), 0);
+                c.used[p] := c.used[p] + _fit;
+                c.overage[p] := least(c.overage[p] + n - _fit, 9007199254740991);
+            ELSE
+                c.used[p] := 0;
+                c.overage[p] := 0;
+        END CASE;
+        _after := quotum.balance(c, p);
+        _changed := _changed OR _after <> _before;
+        done.balances := done.balances || _after;
+    END LOOP;
+    IF _once_key IS NOT NULL THEN
+        PERFORM quotum.remember(_now_ms, _once_subject, _once_key, _arguments, _kept_until_ms, _keys,
+                                done.balances, NULL);
+    END IF;
+    IF _changed THEN
+        PERFORM quotum.append(_event_ms, _event_name, _event_subject, _is_change, _event);
+    END IF;
+    PERFORM quotum.write(_now_ms, c, _kept_s, _idle_s);
+    IF _once_key IS NOT NULL THEN PERFORM quotum.forget_steps(_now_ms); END IF;
+    RETURN done;
+END $$;
