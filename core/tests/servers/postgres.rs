@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use quotum::store::PostgresOptions;
 
+use super::Upstream;
+
 const MISSING: &str = "these tests need a PostgreSQL server of version 14 or newer, which is not installed: \
                        apt-get install postgresql";
 
@@ -126,10 +128,20 @@ impl Postgres {
         format!("postgres:///postgres?user=quotum&host={}", self.folder.path().display())
     }
 
+    /// Where a proxy finds it.
+    pub fn upstream(&self) -> Upstream {
+        Upstream::Unix(self.folder.path().join(".s.PGSQL.5432"))
+    }
+
     /// A store in a schema that no other has.
     pub fn options(&self) -> PostgresOptions {
+        self.options_at(&self.url())
+    }
+
+    /// The same by another way to the server.
+    pub fn options_at(&self, url: &str) -> PostgresOptions {
         let number = self.schemas.fetch_add(1, Ordering::Relaxed);
-        PostgresOptions::from_url(&self.url()).unwrap().schema(&format!("quotum_{number}"))
+        PostgresOptions::from_url(url).unwrap().schema(&format!("quotum_{number}"))
     }
 
     /// What `psql` prints.

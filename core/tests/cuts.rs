@@ -1,0 +1,278 @@
+//! A thousand cut connections: nothing is charged twice, nothing acknowledged is lost, no limit exceeded.
+//!
+//! Workers charge, hold, settle and lease through a proxy that cuts their connections before a request, after it, and
+//! in the middle of the reply. What they do not know the outcome of they ask again under the same name, as an engine
+//! does, until there is an answer. So in the end they know what every counter must hold, to the unit.
+
+#![cfg(feature = "postgres")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::print_stdout, missing_docs)]
+
+mod servers;
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use pollster::block_on;
+use quotum::store::{
+    Balance, Call, Charge, CounterKey, Fingerprint, Hold, Lease, Once, Outcome, Settle, Settled, Store, StoreError,
+    Wait,
+};
+use quotum::{HoldId, Limit, Period, Retry, Timestamp};
+use servers::{Cut, Proxy, Upstream};
+
+const CUTS: u64 = 1_000;
+const WORKERS: u64 = 4;
+const TIGHT: u64 = 2_000;
+
+/// 2026-03-01T00:00:00Z.
+const NOW_S: i64 = 1_772_323_200;
+
+#[test]
+fn a_thousand_cuts_on_postgres_charge_everything_once() {
+    let server = servers::Postgres::start_hasty();
+    cut_a_thousand_times("postgres", server.upstream(), |proxy| {
+        let options = server.options_at(&format!("postgres://quotum@{proxy}/postgres")).connections(3);
+        let options = options.connect_timeout(Duration::from_secs(5)).statement_timeout(Duration::from_millis(500));
+        Arc::new(options.open().unwrap())
+    });
+}
+
+/// The two counters of every case: one that never fills, and one that does.
+fn counters() -> [Charge; 2] {
+    let charge = |subject: &str, limit| {
+        let key = CounterKey::of(subject, "tokens", Period::Day, NOW_S).in_account("acme");
+        Charge { key, amount: 1, limit }
+    };
+    [charge("ana", Limit::Units(1_000_000_000)), charge("acme", Limit::Units(TIGHT))]
+}
+
+fn time(seconds: i64) -> Timestamp {
+    Timestamp::from_second(NOW_S + seconds).unwrap()
+}
+
+/// Numbers that look random and are the same every time.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, most: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        ((mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb) >> 33) % most
+    }
+}
+
+/// What the workers know.
+#[derive(Debug, Default)]
+struct Books {
+    used: [u64; 2],
+    held: [u64; 2],
+    steps: u64,
+    refused: u64,
+    asked_again: u64,
+    /// How long a step took whose first answer was cut off.
+    recovered: Vec<Duration>,
+    last_answer: Option<Instant>,
+}
+
+fn cut_a_thousand_times(name: &str, upstream: Upstream, open: impl FnOnce(SocketAddr) -> Arc<dyn Store>) {
+    let proxy = Proxy::start(upstream);
+    let store = open(proxy.address());
+    let (books, stop) = (Mutex::new(Books::default()), AtomicBool::new(false));
+    let mut last_cut = Instant::now();
+    std::thread::scope(|scope| {
+        for number in 0..WORKERS {
+            let (books, stop) = (&books, &stop);
+            let store = &*store;
+            scope.spawn(move || {
+                let mut worker = Worker { store, books, dice: Dice(number), number, steps: 0, lease: None };
+                while !stop.load(Ordering::Relaxed) {
+                    worker.step();
+                }
+                worker.settle_lease();
+            });
+        }
+        let mut dice = Dice(99);
+        for number in 0..CUTS {
+            if number % 50 == 7 {
+                // Longer than a statement may take: it is asked again while the server may yet do it.
+                proxy.act(dice.below(5), Cut::Delay(Duration::from_millis(600)));
+            }
+            let cut = match dice.below(10) {
+                0..3 => Cut::BeforeRequest,
+                3..6 => Cut::AfterRequest,
+                6..9 => Cut::InReply(usize::try_from(dice.below(200)).unwrap()),
+                _ => Cut::AndRefuse(Duration::from_millis(dice.below(20))),
+            };
+            proxy.act(dice.below(8), cut);
+        }
+        last_cut = Instant::now();
+        std::thread::sleep(Duration::from_millis(300));
+        stop.store(true, Ordering::Relaxed);
+    });
+    report(name, &store, books.into_inner().unwrap(), last_cut);
+}
+
+fn report(name: &str, store: &Arc<dyn Store>, mut books: Books, last_cut: Instant) {
+    books.recovered.sort_unstable();
+    let recovered = &books.recovered;
+    let (median, worst) = (recovered[recovered.len() / 2], recovered[recovered.len() - 1]);
+    let Books { steps, refused, asked_again, .. } = &books;
+    println!("{name}: {CUTS} cuts, {steps} steps, {refused} refused, {asked_again} asked again");
+    println!("  a step that was cut was answered after {median:.1?} (median), {worst:.1?} (the slowest)");
+    let first = recovered_after(&books, last_cut);
+    println!("  after the last cut every worker was answered within {first:.1?}");
+    let keys = counters().map(|charge| charge.key);
+    let found = block_on(store.balances(Call::new(time(0), Wait::Block), &keys)).unwrap();
+    for (number, balance) in found.iter().enumerate() {
+        let Balance { used, held, overage, .. } = *balance;
+        assert_eq!((used, held, overage), (books.used[number], books.held[number], 0), "of counter {number}");
+    }
+    assert!(found[1].used + found[1].held <= TIGHT, "{found:?}");
+    assert!(*asked_again >= CUTS / 2, "the cuts were not noticed");
+    assert!(*refused > 0, "the limit was never reached");
+}
+
+/// How long after the last cut the last worker was answered that it had kept waiting.
+fn recovered_after(books: &Books, last_cut: Instant) -> Duration {
+    books.last_answer.map_or(Duration::ZERO, |answer| answer.saturating_duration_since(last_cut))
+}
+
+struct Worker<'t> {
+    store: &'t dyn Store,
+    books: &'t Mutex<Books>,
+    dice: Dice,
+    number: u64,
+    steps: u64,
+    /// The block that is open, and how much of it is used.
+    lease: Option<(HoldId, u64)>,
+}
+
+impl Worker<'_> {
+    fn step(&mut self) {
+        self.steps += 1;
+        self.books.lock().unwrap().steps += 1;
+        match self.dice.below(4) {
+            0 | 1 => self.charge(),
+            2 => self.hold(),
+            _ => self.lease(),
+        }
+    }
+
+    /// One counter, or both of them.
+    fn charges(&mut self) -> Vec<Charge> {
+        let amount = 1 + self.dice.below(3);
+        let counters = 1 + usize::try_from(self.dice.below(2)).unwrap();
+        counters_of(counters, amount)
+    }
+
+    fn name(&self) -> HoldId {
+        HoldId::from_bytes((u128::from(self.number) << 64 | u128::from(self.steps)).to_be_bytes())
+    }
+
+    fn once(&self, charges: &[Charge]) -> Once {
+        let (subject, key) = ("ana".into(), format!("{}-{}", self.number, self.steps).into());
+        let arguments = Fingerprint::of(&[format!("{charges:?}").as_bytes()]);
+        Once { subject, key, arguments, kept_until: time(86_400) }
+    }
+
+    /// Asks under one name until there is an answer.
+    fn ask<T>(&self, mut ask: impl FnMut(Call) -> Result<T, StoreError>) -> T {
+        let began = Instant::now();
+        let mut failures = 0;
+        loop {
+            match ask(Call::new(time(0), Wait::Block)) {
+                Ok(answer) => {
+                    if failures > 0 {
+                        let mut books = self.books.lock().unwrap();
+                        books.asked_again += failures;
+                        books.recovered.push(began.elapsed());
+                        books.last_answer = Some(Instant::now());
+                    }
+                    return answer;
+                }
+                Err(error) => {
+                    assert_ne!(error.retry(), Retry::Never, "{error}");
+                    assert!(began.elapsed() < Duration::from_secs(30), "{error}");
+                    failures += 1;
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            }
+        }
+    }
+
+    fn refused(&self) {
+        self.books.lock().unwrap().refused += 1;
+    }
+
+    fn note_used(&self, charges: usize, used: u64) {
+        self.books.lock().unwrap().used.iter_mut().take(charges).for_each(|counter| *counter += used);
+    }
+
+    fn charge(&mut self) {
+        let charges = self.charges();
+        let once = self.once(&charges);
+        let charged = self.ask(|call| block_on(self.store.charge(call, &charges, Some(&once))));
+        match charged.outcome {
+            Outcome::Granted | Outcome::Repeated(_) => self.note_used(charges.len(), charges[0].amount),
+            Outcome::Refused => self.refused(),
+            Outcome::Conflict => panic!("{charged:?}"),
+        }
+    }
+
+    /// Every fourth hold stays open, the others are settled.
+    fn hold(&mut self) {
+        let (charges, id) = (self.charges(), self.name());
+        let once = Some(self.once(&charges));
+        let hold = Hold { id, once, charges, expires_at: time(3_600), kept_until: time(86_400) };
+        let charged = self.ask(|call| block_on(self.store.hold(call, &hold)));
+        if !charged.granted() {
+            return self.refused();
+        }
+        let amount = hold.charges[0].amount;
+        if self.dice.below(4) == 0 {
+            let mut books = self.books.lock().unwrap();
+            return books.held.iter_mut().take(hold.charges.len()).for_each(|counter| *counter += amount);
+        }
+        // Something of it: a hold that was released may be made anew by a request that comes late.
+        let used = 1 + self.dice.below(amount);
+        let settle = Settle { id, used: vec![("tokens".into(), used)] };
+        self.settled(&self.ask(|call| block_on(self.store.settle(call, &settle))), used);
+    }
+
+    /// Books what a settled hold or block has charged.
+    fn settled(&self, settled: &Settled, used: u64) {
+        let (Settled::Now(receipt) | Settled::Before(receipt)) = settled else { panic!("{settled:?}") };
+        assert!(receipt.parts.iter().all(|part| part.used == used && part.overage == 0), "{receipt:?}");
+        self.note_used(receipt.parts.len(), used);
+    }
+
+    /// Settles the block that is open and makes another, of both counters.
+    fn lease(&mut self) {
+        let id = self.name();
+        let before = self.lease.take();
+        let settle = before.map(|(id, used)| Settle { id, used: vec![("tokens".into(), used)] });
+        let charges = counters_of(2, 20);
+        let lease = Lease { id, settle, charges, least: 2, expires_at: time(3_600), kept_until: time(86_400) };
+        let leased = self.ask(|call| block_on(self.store.lease(call, &lease)));
+        if let (Some((_, used)), Some(settled)) = (before, &leased.settled) {
+            self.settled(settled, used);
+        }
+        match leased.amount {
+            0 => self.refused(),
+            amount => self.lease = Some((id, self.dice.below(amount + 1))),
+        }
+    }
+
+    fn settle_lease(&mut self) {
+        if let Some((id, used)) = self.lease.take() {
+            let settle = Settle { id, used: vec![("tokens".into(), used)] };
+            self.settled(&self.ask(|call| block_on(self.store.settle(call, &settle))), used);
+        }
+    }
+}
+
+fn counters_of(many: usize, amount: u64) -> Vec<Charge> {
+    counters().into_iter().take(many).map(|charge| Charge { amount, ..charge }).collect()
+}
