@@ -78,12 +78,16 @@ impl Drop for Admission {
     /// Does what is still to be done, once, if the store lets it in time: nobody else knows of it.
     fn drop(&mut self) {
         let untold = self.tokens.as_ref().is_some_and(|tokens| tokens.untold.now().iter().next().is_some());
-        if self.debts.are_none() && !untold {
+        if self.debts.are_none() && !untold && !self.has_leases() {
             return;
         }
         let call = self.call(Wait::Block);
         let timeout = Timeout::after(ENDED_WITHIN);
-        let settled = timeout.around(call, Step::Adjust, self.settle_up(call, usize::MAX).boxed());
+        let end = async {
+            self.return_all(Wait::Block).await;
+            self.settle_up(call, usize::MAX).await
+        };
+        let settled = timeout.around(call, Step::Adjust, end.boxed());
         if let Err(error) = block_on(settled) {
             let debtors = self.debts.debtors().len();
             tracing::warn!(target: "quotum", %error, debtors, "units granted without the store were never charged");
@@ -249,6 +253,8 @@ impl Admission {
             detail: Some(json!({ "verb": amend.verb(), "units": units })),
             ..self.change(EventName::UsageAdjusted, call, actor)
         };
+        // What is given back must have been counted.
+        self.return_own(&caller, &touched).await;
         // Also where the outcome is unknown.
         let _loosened = Loosen { admission: self, owners: caller.owners.clone() };
         let adjusted = self.store.adjust(call, &adjustments, None, &event).await?;

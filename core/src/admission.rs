@@ -17,6 +17,7 @@ use crate::decision::{Decision, Denial, Reason};
 use crate::error::Error;
 use crate::eviction::Evictions;
 use crate::feed::Feed;
+use crate::lease::Desk;
 use crate::observer::Observer;
 use crate::plan::catalog::Catalog;
 use crate::plan::{FeatureValue, Plans, upgrade};
@@ -42,6 +43,7 @@ pub(crate) struct Admission {
     pub(crate) feed: Feed,
     pub(crate) switchboard: Switchboard,
     pub(crate) debts: Debts,
+    pub(crate) desk: Arc<Desk>,
     pub(crate) observer: Observer,
     pub(crate) evictions: Evictions,
     pub(crate) tokens: Option<Arc<Tokens>>,

@@ -14,6 +14,14 @@ pub(crate) fn aside(name: &str, work: impl FnOnce() + Send + 'static) -> io::Res
     thread::Builder::new().name(name.to_owned()).spawn(work).map(drop)
 }
 
+/// Whether this thread collects such work, and does it when its seed says so.
+pub(crate) fn is_simulated() -> bool {
+    #[cfg(feature = "conformance")]
+    return simulated::is_collecting();
+    #[cfg(not(feature = "conformance"))]
+    false
+}
+
 /// Lowers the flag that work is under way when it goes out of scope, by a panic too.
 pub(crate) struct Finally<'f>(pub(crate) &'f AtomicBool);
 
@@ -44,6 +52,10 @@ pub(crate) mod simulated {
     #[must_use]
     pub fn take_aside() -> Vec<Work> {
         COLLECTED.with_borrow_mut(|collected| collected.as_mut().map(mem::take).unwrap_or_default())
+    }
+
+    pub(super) fn is_collecting() -> bool {
+        COLLECTED.with_borrow(Option::is_some)
     }
 
     /// The work, if this thread does not collect it.

@@ -8,9 +8,10 @@ use crate::event::Event;
 use crate::eviction::Evictions;
 use crate::feed::Feed;
 use crate::flight::unblocked;
+use crate::lease::Desk;
 use crate::observer::{Listeners, LoggedEvents, Observer};
-use crate::plan::Plans;
 use crate::plan::catalog::{Catalog, PlansFile};
+use crate::plan::{Leasing, Plans};
 use crate::policy::{Enforcement, Switchboard};
 use crate::quota::Quota;
 use crate::rate::RateTable;
@@ -42,6 +43,7 @@ pub struct Builder {
     listeners: Listeners,
     store_timeout: Duration,
     breaker: Option<BreakerOptions>,
+    lease: Leasing,
 }
 
 impl Builder {
@@ -64,6 +66,7 @@ impl Builder {
             listeners: Listeners::default(),
             store_timeout: Duration::from_secs(5),
             breaker: Some(BreakerOptions::default()),
+            lease: Leasing::Auto,
         }
     }
 
@@ -207,6 +210,13 @@ impl Builder {
         self
     }
 
+    /// Whether units are granted from leased blocks, of quotas whose plan does not say; [`Leasing::Auto`] by
+    /// default.
+    pub const fn lease(mut self, leasing: Leasing) -> Self {
+        self.lease = leasing;
+        self
+    }
+
     /// Opens the store that a URL names, such as `sqlite:quota.db` or `memory:`, and the engine on it.
     ///
     /// # Errors
@@ -242,7 +252,9 @@ impl Builder {
             detail: format!("no thread could be started for events: {error}"),
             retry: Retry::Safe,
         })?;
-        let admission = Admission {
+        let is_worth_leasing = store.is_worth_leasing();
+        let admission = Arc::new_cyclic(|engine| Admission {
+            desk: Arc::new(Desk::new(engine, self.lease, is_worth_leasing)),
             observer,
             evictions: Evictions::default(),
             store,
@@ -258,8 +270,7 @@ impl Builder {
             debts: Debts::default(),
             subscription_ttl: self.subscription_ttl,
             idempotency_ttl: self.idempotency_ttl,
-        };
-        let admission = Arc::new(admission);
+        });
         // Before anything is cached that may change. A store that fails now is asked again later.
         let call = admission.call(wait);
         if let Err(error) = admission.begin_to_follow(call).await {

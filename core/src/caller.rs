@@ -256,7 +256,7 @@ impl Caller {
         let known = touched.into_iter().filter_map(|quota| {
             let key = quota.key()?;
             let (_, balance) = charged.keys.iter().zip(&charged.balances).find(|(charged, _)| **charged == key)?;
-            Some(QuotaState::new(&quota, *balance))
+            Some(QuotaState::new(&quota, *balance, 0))
         });
         known.collect()
     }

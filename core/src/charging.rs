@@ -14,7 +14,7 @@ use crate::error::{Error, Retry};
 use crate::plan::{Plan, UNITS_MAX, upgrade};
 use crate::planted::planted;
 use crate::policy::{Enforcement, Modes};
-use crate::store::{Balance, Call, Charge, Charged, CounterKey, Crossing, Hold, Once, Outcome, StoreError, charge_all};
+use crate::store::{Balance, Charge, Charged, CounterKey, Crossing, Hold, Once, Outcome, StoreError, charge_all};
 use crate::usage::demand::{self, Cost, Costs, Touched, states_of};
 use crate::usage::hold::HoldId;
 use crate::usage::period::Period;
@@ -102,6 +102,7 @@ impl Admission {
         }
         let mut asked = Costs::from(costs);
         let mut would_deny = None;
+        let mut returned = false;
         loop {
             let touched = caller.touched(&asked);
             let charged = match self.attempt(caller, step, &touched).await {
@@ -111,16 +112,25 @@ impl Admission {
             if let Outcome::Repeated(at) = charged.outcome {
                 return Ok(Decision { would_deny, ..caller.repeat(at, &asked, &charged) });
             }
-            let states = states_of(&touched, &charged.balances);
             if charged.granted() {
+                if matches!(step, Step::Charge(_)) {
+                    self.note_charged(caller, &touched, &charged.balances);
+                }
+                let states = self.states_with_own(caller, &touched, &charged.balances);
                 let asked_store = !charged.balances.is_empty();
                 let crossed = crossed_of(&touched, &charged.crossed);
                 let trace = Trace { crossed, asked_store, ..Trace::default() };
                 return Ok(Decision { would_deny, trace, ..caller.allow(states) });
             }
+            // What this process has leased itself may be all that is missing.
+            if !std::mem::replace(&mut returned, true) && self.return_own(caller, &touched).await {
+                continue;
+            }
+            let states = states_of(&touched, &charged.balances);
             let in_shadow = |quota: &Touched<'_>| modes.of(quota.metric) == Enforcement::Shadow;
             let enforced = demand::full(&touched, &states).filter(|(quota, _)| !in_shadow(quota));
             if let Some(denial) = demand::tightest(enforced) {
+                self.recall_from_others(caller, &touched, &states);
                 let denied = self.denied(caller, states, denial, &asked).await;
                 if let Some(basis) = basis {
                     caller.record.denials.put(basis, &denied, self.clock.monotonic());
@@ -173,7 +183,7 @@ impl Admission {
         let looks = matches!(step, Step::Look | Step::LookBefore(_));
         let _noted = (!looks).then(|| Charging(caller));
         let charged = match step {
-            Step::Look | Step::LookBefore(_) => self.look(caller.call, &charges).await?,
+            Step::Look | Step::LookBefore(_) => self.look(caller, &charges).await?,
             Step::Charge(once) => self.store.charge(caller.call, &charges, once).await?,
             Step::Hold(holding) => {
                 let Holding { id, once, expires_at, kept_until } = holding.clone();
@@ -188,9 +198,10 @@ impl Admission {
     }
 
     /// Whether charges would be made, with the balances as they are.
-    async fn look(&self, call: Call, charges: &[Charge]) -> Result<Charged, Error> {
+    async fn look(&self, caller: &Caller, charges: &[Charge]) -> Result<Charged, Error> {
         let keys: Vec<CounterKey> = charges.iter().map(|charge| charge.key.clone()).collect();
-        let balances = self.store.balances(call, &keys).await?;
+        let known = self.balances_with_own(caller, &keys).await?;
+        let balances: Vec<Balance> = known.into_iter().map(|(balance, _)| balance).collect();
         if balances.len() < keys.len() {
             return Ok(Charged::new(Outcome::Refused, Vec::new()));
         }

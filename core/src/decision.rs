@@ -190,6 +190,10 @@ pub struct QuotaState {
     pub used: u64,
     /// Units set aside by reservations that are still open.
     pub held: u64,
+    /// Units in leased blocks, of which this process knows no use.
+    pub leased: u64,
+    /// Of these, the units in other processes' blocks: not to be had here, until they are returned.
+    pub stranded: u64,
     /// Units granted in this period on top of the plan's limit.
     pub bonus: u64,
     /// Units consumed in this period that did not fit: what reservations cost more than they held, and
@@ -208,7 +212,8 @@ pub struct QuotaState {
 }
 
 impl QuotaState {
-    pub(crate) fn new(quota: &Touched<'_>, balance: Balance) -> Self {
+    /// With how many units are left in blocks that this process has leased, which the balance has as free.
+    pub(crate) fn new(quota: &Touched<'_>, balance: Balance, own: u64) -> Self {
         let limit = quota.limit.limit();
         let percent = balance.percent(limit);
         Self {
@@ -216,7 +221,9 @@ impl QuotaState {
             period: quota.limit.period(),
             limit: limit.units().map_or(limit, |_| Limit::Units(balance.ceiling(limit))),
             used: balance.used,
-            held: balance.held,
+            held: balance.held.saturating_sub(balance.leased),
+            leased: balance.leased.saturating_add(own),
+            stranded: balance.leased,
             bonus: balance.bonus,
             overage: balance.overage,
             remaining: limit.units().map(|_| balance.room(limit)),
@@ -229,7 +236,9 @@ impl QuotaState {
 
     /// How many more units fit. Without a limit there is still an end to counting.
     pub(crate) fn room(&self) -> u64 {
-        self.remaining.unwrap_or_else(|| UNITS_MAX.saturating_sub(self.used.saturating_add(self.held)))
+        self.remaining.unwrap_or_else(|| {
+            UNITS_MAX.saturating_sub(self.used.saturating_add(self.held).saturating_add(self.stranded))
+        })
     }
 }
 

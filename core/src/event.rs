@@ -55,10 +55,12 @@ pub enum EventName {
     CacheEvicted,
     /// A reservation was resolved too late.
     HoldExpired,
+    /// A process was denied units that others have leased, and asks them to return what they do not need.
+    LeasesRecalled,
 }
 
 impl EventName {
-    const ALL: [Self; 19] = [
+    const ALL: [Self; 20] = [
         Self::QuotaCheckSuccess,
         Self::QuotaExhausted,
         Self::QuotaThresholdReached,
@@ -78,6 +80,7 @@ impl EventName {
         Self::RatesCleared,
         Self::CacheEvicted,
         Self::HoldExpired,
+        Self::LeasesRecalled,
     ];
 
     /// The word used in logs, stores and other languages.
@@ -103,6 +106,7 @@ impl EventName {
             Self::RatesCleared => "rates_cleared",
             Self::CacheEvicted => "cache_evicted",
             Self::HoldExpired => "hold_expired",
+            Self::LeasesRecalled => "leases_recalled",
         }
     }
 
@@ -118,6 +122,7 @@ impl EventName {
                 | Self::UsageAdjusted
                 | Self::TokenForgotten
                 | Self::RatesCleared
+                | Self::LeasesRecalled
         )
     }
 }

@@ -74,6 +74,7 @@ impl Admission {
             return call;
         }
         self.tell_evictions(call);
+        self.desk.keep_if_due(now);
         if now.saturating_sub(due) >= self.feed.interval {
             // Postponed only then: nobody is served what is older, and one that goes away leaves it to the next.
             if self.follow(call).await {
@@ -181,6 +182,15 @@ impl Admission {
             EventName::UsageAdjusted => {
                 let owners = event.subject.iter().chain(&event.account);
                 owners.for_each(|owner| self.records.loosen(owner));
+                // What a refund gives back must have been counted.
+                if let (Some(subject), false) = (&event.subject, own) {
+                    self.return_recalled(event.account.as_ref().unwrap_or(subject), None);
+                }
+            }
+            EventName::LeasesRecalled => {
+                if let (Some(owner), false) = (&event.subject, own) {
+                    self.return_recalled(owner, event.metric.as_ref());
+                }
             }
             EventName::TokenForgotten => self.forget_locally(event),
             _ => {}

@@ -35,7 +35,9 @@ mod event;
 mod eviction;
 mod feed;
 mod flight;
+mod fork;
 pub mod http;
+mod lease;
 mod lookup;
 #[cfg(feature = "metrics")]
 mod metrics;
@@ -72,8 +74,8 @@ pub use error::{Error, Kind, Retry};
 pub use event::{Event, EventName, EventQuery};
 pub use observer::LoggedEvents;
 pub use plan::{
-    CatalogStatus, FeatureValue, InvalidLimit, Limit, Plan, Plans, PlansError, PlansOrigin, Price, Problem, QuotaLimit,
-    Rate, RateLimit, UNITS_MAX, WhenLapsed,
+    CatalogStatus, EXACT_UP_TO, FeatureValue, InvalidLimit, Leasing, Limit, Plan, Plans, PlansError, PlansOrigin,
+    Price, Problem, QuotaLimit, Rate, RateLimit, UNITS_MAX, WhenLapsed,
 };
 #[cfg(planted)]
 #[doc(hidden)]

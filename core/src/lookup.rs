@@ -8,7 +8,7 @@ use crate::decision::Usage;
 use crate::error::Error;
 use crate::plan::FeatureValue;
 use crate::store::Wait;
-use crate::usage::demand::{Cost, Costs, keys_of, states_of};
+use crate::usage::demand::{Cost, Costs, keys_of, states_from};
 
 impl Admission {
     /// Everything that a subject's account page shows.
@@ -28,7 +28,7 @@ impl Admission {
         let every: Costs = metrics.into_iter().map(|metric| Cost { metric: Arc::clone(metric), amount: 1 }).collect();
         let touched = caller.touched(&every);
         let keys = keys_of(&touched);
-        let balances = self.store.balances(caller.call, &keys).await?;
+        let balances = self.balances_with_own(&caller, &keys).await?;
         if balances.len() < keys.len() {
             return Err(store_lied(LEFT_OUT).into());
         }
@@ -42,7 +42,7 @@ impl Admission {
             refused: standing.refused.map(|(reason, _)| reason),
             trial_ends_at: standing.trial_ends_at,
             expires_at: standing.expires_at,
-            quotas: states_of(&touched, &balances),
+            quotas: states_from(&touched, balances),
         };
         caller.record.usage.put(reading, &usage, self.clock.monotonic());
         Ok(usage)

@@ -477,6 +477,7 @@ impl Quota {
     }
 
     pub(crate) async fn close_in(self, wait: Wait) -> Result<(), Error> {
+        self.admission.return_all(wait).await;
         let settled = self.admission.settle_up(self.admission.call(wait), usize::MAX).await;
         unblocked(wait, move || drop(self)).await?;
         Ok(settled?)

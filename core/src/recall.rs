@@ -10,6 +10,7 @@ use crate::admission::{Admission, Asks, shadowed, stranger, undecided};
 use crate::caller::{Asking, Caller};
 use crate::decision::Decision;
 use crate::error::Error;
+use crate::lease::Granting;
 use crate::policy::{Enforcement, Modes};
 use crate::request::{Purpose, Request, Who};
 use crate::store::{Call, Wait};
@@ -22,6 +23,22 @@ pub(crate) enum Recalled {
     Decided(Result<Decision, Error>),
     /// The store is needed, or the verifier.
     AskStore(Box<Found>),
+}
+
+/// What the quotas say to a request.
+enum Weighed<'c> {
+    Decided(Decision),
+    /// It can have units of leased blocks.
+    Leased(Granting<'c>),
+}
+
+impl Weighed<'_> {
+    fn decide(self, engine: &Admission) -> Decision {
+        match self {
+            Self::Decided(decision) => decision,
+            Self::Leased(granting) => granting.take(engine),
+        }
+    }
 }
 
 /// What was found in memory of a request that is not decided there.
@@ -91,36 +108,43 @@ impl Admission {
         Some(match self.gate(caller, request, &asks, caller.call.monotonic(&*self.clock)) {
             Err(error) => Err(error),
             Ok((_, Some(denied))) => Ok(denied),
-            Ok((rates, None)) => Ok(Decision { rates, ..weighed }),
+            Ok((rates, None)) => Ok(Decision { rates, ..weighed.decide(self) }),
         })
     }
 
     /// What the quotas say, where that is in memory.
-    fn weigh_known(
+    fn weigh_known<'c>(
         &self,
-        caller: &Caller,
+        caller: &'c Caller,
         modes: &Arc<Modes>,
         request: &Request<'_>,
-        costs: &[Cost],
-    ) -> Option<Decision> {
+        costs: &'c [Cost],
+    ) -> Option<Weighed<'c>> {
+        let decided = |decision| Some(Weighed::Decided(decision));
         if costs.is_empty() {
-            return Some(caller.allow(Vec::new()));
+            return decided(caller.allow(Vec::new()));
         }
         let starts_trial = caller.standing.trial_to_start && request.purpose == Purpose::Charge;
         if starts_trial || caller.standing.refused.is_some() || !self.debts.are_none() {
             return None;
         }
         let is_off = |cost: &Cost| modes.of(&cost.metric) == Enforcement::Off;
-        let decided: Cow<'_, [Cost]> = match costs.iter().any(is_off) {
+        let some_are_off = costs.iter().any(is_off);
+        let counted: Cow<'_, [Cost]> = match some_are_off {
             true => costs.iter().filter(|cost| !is_off(cost)).cloned().collect(),
             false => Cow::Borrowed(costs),
         };
-        if !caller.counts(&decided) {
-            return Some(caller.allow(states_of(&caller.touched(&decided), &[])));
+        if !caller.counts(&counted) {
+            return decided(caller.allow(states_of(&caller.touched(&counted), &[])));
         }
         // A request under a key may have been granted before.
         let anonymous = request.idempotency_key.is_none() && caller.record.denials.has_some();
-        anonymous.then(|| self.known_denial(caller, &caller.basis(modes, &decided)))?
+        let denied = anonymous.then(|| self.known_denial(caller, &caller.basis(modes, &counted))).flatten();
+        match denied {
+            Some(denied) => decided(denied),
+            None if some_are_off => None,
+            None => self.leased(caller, modes, request, costs).map(Weighed::Leased),
+        }
     }
 
     pub(crate) fn known_denial(&self, caller: &Caller, basis: &Basis) -> Option<Decision> {

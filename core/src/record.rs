@@ -16,6 +16,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::error::Error;
 use crate::flight::Flight;
+use crate::lease::pool::Pools;
 use crate::plan::Plans;
 use crate::planted::planted;
 use crate::standing::{Standing, Unsubscribed};
@@ -153,6 +154,8 @@ pub(crate) struct Record {
     loading: Mutex<Option<Box<Loading>>>,
     pub(crate) denials: DenialCache,
     pub(crate) usage: UsageCache,
+    /// What this process has leased of its counters.
+    pub(crate) pools: Pools,
     /// Changes whenever a denial may not hold any more.
     epoch: AtomicU64,
     /// How often this process has charged the subject, so that what it has read of its usage is not shown
@@ -207,6 +210,7 @@ impl Record {
             loading: Mutex::default(),
             denials: DenialCache::default(),
             usage: UsageCache::default(),
+            pools: Pools::default(),
             epoch: AtomicU64::new(epoch),
             charges: AtomicU32::new(0),
             front_at_s: AtomicU32::new(u32::MAX),

@@ -382,7 +382,7 @@ impl Admission {
     }
 
     /// Tells of the thresholds that a commit has reached.
-    fn tell_thresholds(&self, call: Call, parts: &[Part]) {
+    pub(crate) fn tell_thresholds(&self, call: Call, parts: &[Part]) {
         for part in parts {
             let Some(percent) = part.crossed else { continue };
             self.observer.tell(Event {

@@ -195,6 +195,20 @@ fn every_kind_of_bad_quota_is_refused() {
 #[test]
 fn what_is_allowed_without_the_store_is_units_of_a_metric_that_the_plan_has() {
     let known = "found \"jbs\", expected a metric of the plan's quotas: jobs";
+    refused("lease = { jbs = \"off\" }", "plans.pro.lease.jbs", known);
+    for value in ["\"on\"", "5", "true"] {
+        refused(
+            &format!("lease = {{ jobs = {value} }}"),
+            "plans.pro.lease.jobs",
+            "expected \"auto\", \"off\" or a table",
+        );
+    }
+    refused("lease = { jobs = { max = -1 } }", "plans.pro.lease.jobs.max", "expected a whole number from 0");
+    for seconds in ["0", "3601", "1.5"] {
+        let line = format!("lease = {{ jobs = {{ ttl_s = {seconds} }} }}");
+        refused(&line, "plans.pro.lease.jobs.ttl_s", "expected a whole number from 1 to 3600");
+    }
+    refused("lease = { jobs = { size = 5 } }", "plans.pro.lease.jobs.size", "expected one of: max, ttl_s");
     refused("allow_degraded = { jbs = 3 }", "plans.pro.allow_degraded.jbs", known);
     for value in ["-1", "1.5", "'3'", "9007199254740992", "true"] {
         let line = format!("allow_degraded = {{ jobs = {value} }}");

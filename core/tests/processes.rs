@@ -21,7 +21,9 @@ const FILE: &str = "QUOTUM_TEST_FILE";
 const FROM: &str = "QUOTUM_TEST_FROM";
 
 fn open(file: &Path, limit: u64) -> Quota {
-    let plans = format!("default_plan = 'free'\n[plans.free]\nquotas = {{ jobs = '{limit}/total' }}");
+    let plans = format!(
+        "default_plan = 'free'\n[plans.free]\nquotas = {{ jobs = '{limit}/total' }}\nlease = {{ jobs = 'off' }}"
+    );
     let store = SqliteOptions::at(file).busy_timeout(Duration::from_secs(30)).open().unwrap();
     Quota::builder().plans(Plans::from_toml(&plans).unwrap()).open_on(std::sync::Arc::new(store)).unwrap()
 }

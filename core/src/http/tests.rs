@@ -30,6 +30,8 @@ fn state(metric: &str, period: Period, limit: u64, used: u64, resets_at: Option<
         limit: Limit::Units(limit),
         used,
         held: 0,
+        leased: 0,
+        stranded: 0,
         bonus: 0,
         overage: 0,
         remaining: Some(limit.saturating_sub(used)),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::leasing::Leasing;
 use super::limit::{QuotaLimit, UNITS_MAX};
 use super::rate::Rate;
 use crate::error::{Error, Kind};
@@ -56,6 +57,10 @@ pub struct Plan {
     /// it is back. Of a metric that is not listed, none.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub allow_degraded: BTreeMap<Arc<str>, u64>,
+    /// Whether units are granted from leased blocks, by metric; of a metric that is not listed, as the engine was
+    /// [built](crate::Builder::lease).
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub lease: BTreeMap<Arc<str>, Leasing>,
     /// How fast it may ask, by scope, before `rate_multiplier`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub rates: BTreeMap<Arc<str>, Rate>,

@@ -11,6 +11,7 @@ use jiff::tz::TimeZone;
 
 use super::document::{Entry, Node, Value};
 use super::error::Problem;
+use super::leasing::Leasing;
 use super::limit::{InvalidLimit, QuotaLimit, UNITS_MAX};
 use super::plan::{FeatureValue, Plan, Plans, Price, WhenLapsed};
 use super::rate::Rate;
@@ -67,7 +68,8 @@ fn read_file(document: &Node, problems: &mut Problems) -> Option<Plans> {
     };
     for plan in &plans {
         check_multiplied_rates(&rates, plan, document, problems);
-        check_allow_degraded(plan, document, problems);
+        check_metrics(plan, "allow_degraded", &plan.allow_degraded, document, problems);
+        check_metrics(plan, "lease", &plan.lease, document, problems);
     }
     Some(Plans { default_plan, zone, zone_name, grace_days, when_lapsed, rates, windows: Windows::default(), plans })
 }
@@ -88,6 +90,7 @@ fn read_plan(id: &str, node: &Node, path: &str, problems: &mut Problems) -> Opti
         "quotas",
         "member_quotas",
         "allow_degraded",
+        "lease",
         "rates",
         "rate_multiplier",
     ];
@@ -119,6 +122,7 @@ fn read_plan(id: &str, node: &Node, path: &str, problems: &mut Problems) -> Opti
         allow_degraded: shared(
             table.take_names("allow_degraded", problems, |_, node, key, problems| read_units(node, key, problems)),
         ),
+        lease: shared(table.take_names("lease", problems, |_, node, key, problems| read_leasing(node, key, problems))),
         rates: shared(table.take_names("rates", problems, |_, node, key, problems| read_rate(node, key, problems))),
         rate_multiplier: table.take("rate_multiplier", problems, read_multiplier).unwrap_or(1),
     })
@@ -135,14 +139,14 @@ fn check_multiplied_rates(shared: &BTreeMap<Arc<str>, Rate>, plan: &Plan, docume
     }
 }
 
-/// What may be used without the store must be something that the plan has.
-fn check_allow_degraded(plan: &Plan, document: &Node, problems: &mut Problems) {
-    for metric in plan.allow_degraded.keys() {
+/// What is said of metrics must be of such that the plan has.
+fn check_metrics<T>(plan: &Plan, table: &str, said: &BTreeMap<Arc<str>, T>, document: &Node, problems: &mut Problems) {
+    for metric in said.keys() {
         if !plan.quotas.contains_key(metric) && !plan.member_quotas.contains_key(metric) {
-            let (line, _) = line_of(document, &["plans", &plan.id, "allow_degraded", metric]);
+            let (line, _) = line_of(document, &["plans", &plan.id, table, metric]);
             let known: Vec<&str> = plan.quotas.keys().chain(plan.member_quotas.keys()).map(|name| &**name).collect();
             let message = format!("found {metric:?}, expected a metric of the plan's quotas: {}", known.join(", "));
-            problems.note(line, &format!("plans.{}.allow_degraded.{metric}", plan.id), message);
+            problems.note(line, &format!("plans.{}.{table}.{metric}", plan.id), message);
         }
     }
 }
@@ -209,6 +213,22 @@ fn read_units(node: &Node, key: &str, problems: &mut Problems) -> Option<u64> {
         _ => None,
     };
     units.or_else(|| problems.expected(node, key, &format!("a whole number from 0 to {UNITS_MAX}")))
+}
+
+fn read_leasing(node: &Node, key: &str, problems: &mut Problems) -> Option<Leasing> {
+    match &node.value {
+        Value::Text(text) if text == "auto" => Some(Leasing::Auto),
+        Value::Text(text) if text == "off" => Some(Leasing::Off),
+        Value::Table(_) => {
+            let mut table = Table::open(node, key.to_owned(), &["max", "ttl_s"], problems)?;
+            let Leasing::Blocks { max, ttl_s } = Leasing::BLOCKS else { return None };
+            let max = table.take("max", problems, read_units).unwrap_or(max);
+            let ttl =
+                |node: &Node, key: &str, problems: &mut Problems| read_u32(node, key, 1..=Leasing::TTL_S_MAX, problems);
+            Some(Leasing::Blocks { max, ttl_s: table.take("ttl_s", problems, ttl).unwrap_or(ttl_s) })
+        }
+        _ => problems.expected(node, key, "\"auto\", \"off\" or a table such as { max = 500, ttl_s = 30 }"),
+    }
 }
 
 fn read_days(node: &Node, key: &str, problems: &mut Problems) -> Option<u32> {

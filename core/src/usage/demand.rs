@@ -149,10 +149,15 @@ pub(crate) fn keys_of(touched: &[Touched<'_>]) -> Vec<CounterKey> {
 
 /// The state of every touched quota, from the balances of those that are counted.
 pub(crate) fn states_of(touched: &[Touched<'_>], balances: &[Balance]) -> Vec<QuotaState> {
-    let mut balances = balances.iter().copied();
+    states_from(touched, balances.iter().map(|balance| (*balance, 0)))
+}
+
+/// The same, with how many units are left in blocks that this process has leased.
+pub(crate) fn states_from(touched: &[Touched<'_>], known: impl IntoIterator<Item = (Balance, u64)>) -> Vec<QuotaState> {
+    let mut known = known.into_iter();
     let state = |quota: &Touched<'_>| {
-        let counted = quota.limit.period().and_then(|_| balances.next());
-        QuotaState::new(quota, counted.unwrap_or_default())
+        let (balance, own) = quota.limit.period().and_then(|_| known.next()).unwrap_or_default();
+        QuotaState::new(quota, balance, own)
     };
     touched.iter().map(state).collect()
 }

@@ -2,7 +2,7 @@
 //!
 //! A denial holds until a period ends or something changes that could let the request pass: a refund, a
 //! grant, another plan or subscription, another enforcement. Every such change gives the subject's record
-//! another epoch. What expires by itself, a hold, is waited for no longer than [`WHILE_HELD`].
+//! another epoch. What comes back by itself, from a hold or a lease, is waited for no longer than [`WHILE_HELD`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,7 +69,7 @@ impl DenialCache {
 
     pub(crate) fn put(&self, basis: Basis, decision: &Decision, monotonic: Duration) {
         let ends = decision.quotas.iter().filter_map(|state| state.resets_at);
-        let held = decision.quotas.iter().any(|state: &QuotaState| state.held > 0);
+        let held = decision.quotas.iter().any(|state: &QuotaState| state.held > 0 || state.stranded > 0);
         let entry = Cached {
             basis,
             until: ends.min().unwrap_or(Timestamp::MAX),

@@ -34,6 +34,7 @@ pub(super) async fn plans_read_back_equal_and_their_version_rises(case: &Case) -
             rate_multiplier = 2
             member_quotas = {{ jobs = "2/day" }}
             allow_degraded = {{ jobs = 3 }}
+            lease = {{ jobs = {{ max = 50, ttl_s = 3 }} }}
             features = {{ excel = false, days = 30, priority = "low" }}
             [plans.pro]
             rank = 1

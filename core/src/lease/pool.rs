@@ -1,0 +1,458 @@
+//! Pools: what one owner of counters has leased of one metric in this process.
+//!
+//! Pure: times are arguments, and what is to be asked of the store is returned for others to ask. All of an owner's
+//! pools are under one lock, so that a request takes from several of them at once or from none.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+
+use super::demand::{Demand, Wanted};
+use crate::fork::Born;
+use crate::plan::Limit;
+use crate::planted::planted;
+use crate::store::{Balance, Charge, CounterKey, Lease, Leased, Part, Settle, Settled};
+use crate::usage::demand::Touched;
+use crate::usage::hold::HoldId;
+
+/// How long nothing more is asked for after the store had no block to give, or did not answer.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The pools of one owner, by metric. Most owners have none.
+#[derive(Debug, Default)]
+#[expect(clippy::box_collection, reason = "most subjects have none, and of those there may be a million")]
+pub(crate) struct Pools(pub(crate) Mutex<Option<Box<Vec<Pool>>>>);
+
+/// How blocks of a quota are leased.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Terms {
+    /// The most units of one block.
+    pub(crate) max: u64,
+    /// For how long.
+    pub(crate) ttl: Duration,
+}
+
+impl Terms {
+    /// For how long units are granted from a block, counted from before it was asked for. The rest of its time is
+    /// for the store to be told what was used.
+    fn usable_for(self) -> Duration {
+        self.ttl * 2 / 3
+    }
+
+    /// After which part of its time another block is asked for, and one that nobody takes from is returned.
+    fn half(self) -> Duration {
+        self.ttl / 2
+    }
+}
+
+/// The counters that blocks are of: of one owner and metric, in the windows of a time.
+#[derive(Debug, Clone)]
+pub(crate) struct Counters {
+    counted: SmallVec<[(CounterKey, Limit); 2]>,
+    /// When the first of their windows ends.
+    until: Timestamp,
+}
+
+impl Counters {
+    /// Those of one owner's quotas of one metric.
+    pub(crate) fn of(touched: &[Touched<'_>]) -> Self {
+        let counted = touched.iter().filter_map(|quota| Some((quota.key()?, quota.limit.limit()))).collect();
+        let until = touched.iter().filter_map(|quota| quota.window?.end).min().unwrap_or(Timestamp::MAX);
+        Self { counted, until }
+    }
+
+    /// Whether they are these quotas', in the same windows and under the same limits.
+    fn are_of(&self, touched: &[Touched<'_>]) -> bool {
+        let mut counted = touched.iter().filter(|quota| quota.window.is_some());
+        let known = |(key, limit): &(CounterKey, Limit)| {
+            counted.next().is_some_and(|quota| {
+                let start_s = quota.window.map(|window| window.start.as_second());
+                let same_window = start_s == Some(key.start_s) || planted!("lease_crosses_a_period");
+                same_window && quota.limit.period() == Some(key.period) && quota.limit.limit() == *limit
+            })
+        };
+        self.counted.iter().all(known) && counted.next().is_none()
+    }
+}
+
+/// Units that were leased at once.
+#[derive(Debug)]
+struct Block {
+    id: HoldId,
+    size: u64,
+    left: u64,
+    counters: Arc<Counters>,
+    /// What its counters held right after it was made, or another one was settled.
+    balances: Vec<Balance>,
+    /// When it was asked for, by monotonic time.
+    asked_at: Duration,
+    /// When units were last taken from it.
+    taken_at: Duration,
+    born: Born,
+}
+
+impl Block {
+    const fn used(&self) -> u64 {
+        self.size - self.left
+    }
+
+    fn settle(&self, metric: &Arc<str>) -> Settle {
+        Settle { id: self.id, used: vec![(Arc::clone(metric), self.used())] }
+    }
+}
+
+/// What one owner has leased of one metric.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    pub(crate) metric: Arc<str>,
+    terms: Terms,
+    counters: Arc<Counters>,
+    demand: Demand,
+    /// What the counters held by the last charge that was made in the store.
+    told: SmallVec<[Balance; 2]>,
+    /// Blocks that units are taken from, oldest first.
+    open: VecDeque<Block>,
+    /// Blocks that are to be settled, all of these counters' or earlier ones'.
+    closed: Vec<Block>,
+    /// A block that was asked for, as long as it is not known what came of it.
+    asked: Option<Asked>,
+    /// Before when no further block is asked for.
+    paused_until: Duration,
+    /// Before when nothing is asked of the store, because it has failed.
+    retried_at: Duration,
+    /// Whether another block is wanted, or this one back.
+    calls: Calls,
+    /// When others were last asked to return theirs.
+    recalled_at: Option<Duration>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Calls {
+    /// Somebody needs what is leased here.
+    to_return: bool,
+    /// A request was denied of which others hold units.
+    to_recall: bool,
+}
+
+#[derive(Debug, Clone)]
+struct Asked {
+    lease: Lease,
+    counters: Arc<Counters>,
+    at: Duration,
+    born: Born,
+}
+
+/// What a pool needs of the store next.
+#[derive(Debug)]
+pub(crate) enum Need {
+    /// A block, and perhaps another one settled.
+    Lease(Lease),
+    /// A block settled.
+    Settle(Settle),
+    /// That others return theirs of these counters.
+    Recall,
+}
+
+impl Pool {
+    pub(crate) fn new(metric: &Arc<str>, terms: Terms, touched: &[Touched<'_>]) -> Self {
+        Self {
+            metric: Arc::clone(metric),
+            terms,
+            counters: Arc::new(Counters::of(touched)),
+            demand: Demand::default(),
+            told: SmallVec::new(),
+            open: VecDeque::new(),
+            closed: Vec::new(),
+            asked: None,
+            paused_until: Duration::ZERO,
+            retried_at: Duration::ZERO,
+            calls: Calls::default(),
+            recalled_at: None,
+        }
+    }
+
+    /// From which block so many units can be taken now, if from one.
+    pub(crate) fn offer(&self, touched: &[Touched<'_>], amount: u64, now: Duration) -> Option<usize> {
+        let usable_for = self.terms.usable_for();
+        let offers = |block: &Block| {
+            block.left >= amount
+                && (now < block.asked_at.saturating_add(usable_for) || planted!("lease_used_after_its_deadline"))
+                && block.born.is_here()
+        };
+        let index = self.open.iter().position(offers)?;
+        self.counters.are_of(touched).then_some(index)
+    }
+
+    /// Takes units that were offered just now. Returns whether the pool needs to be looked after.
+    pub(crate) fn take(&mut self, index: usize, amount: u64, now: Duration) -> bool {
+        self.demand.note(amount, now, self.terms.ttl);
+        let is_last = index + 1 == self.open.len();
+        let Some(block) = self.open.get_mut(index) else { return false };
+        if !planted!("leased_units_granted_twice") {
+            block.left = block.left.saturating_sub(amount);
+        }
+        block.taken_at = now;
+        is_last && block.left.saturating_mul(4) <= block.size && self.may_ask(now)
+    }
+
+    fn may_ask(&self, now: Duration) -> bool {
+        self.asked.is_none() && now >= self.paused_until.max(self.retried_at)
+    }
+
+    /// Notes a charge that was made in the store, and what the counters then held. Returns whether the pool needs to
+    /// be looked after.
+    pub(crate) fn charged(&mut self, touched: &[Touched<'_>], told: &[Balance], terms: Terms, now: Duration) -> bool {
+        let amount = touched.first().map_or(0, |quota| quota.amount);
+        self.terms = terms;
+        if !self.counters.are_of(touched) {
+            self.close_all();
+            self.counters = Arc::new(Counters::of(touched));
+        }
+        self.told = told.into();
+        self.learn();
+        self.demand.note(amount, now, terms.ttl);
+        if !self.closed.is_empty() {
+            return true;
+        }
+        self.may_ask(now) && self.open.is_empty() && self.demand.wanted(now, terms.ttl, terms.max).is_some()
+    }
+
+    /// What the counters hold, in their order, as far as this process knows: what it has used of its blocks counts
+    /// as used, and what it has left as free. Empty where nothing is known.
+    pub(crate) fn balances(&self) -> SmallVec<[Balance; 2]> {
+        let mut known: SmallVec<[Balance; 2]> =
+            self.open.back().map(|newest| newest.balances.as_slice().into()).unwrap_or_default();
+        for balance in &mut known {
+            for block in self.open.iter().chain(&self.closed).filter(|block| self.is_current(block)) {
+                *balance = balance.unleased(block.size).charged(block.used());
+            }
+        }
+        known
+    }
+
+    /// The counters' balances as the store has told them, with this process's own blocks as in
+    /// [`balances`](Self::balances), and how many units those have left.
+    pub(crate) fn own(&self, key: &CounterKey, told: Balance, among: &[HoldId]) -> (Balance, u64) {
+        if !self.counters.counted.iter().any(|(known, _)| known == key) {
+            return (told, 0);
+        }
+        let own = self.open.iter().chain(&self.closed).filter(|block| among.contains(&block.id));
+        own.filter(|block| self.is_current(block)).fold((told, 0), |(balance, left), block| {
+            (balance.unleased(block.size).charged(block.used()), left + block.left)
+        })
+    }
+
+    /// Takes up what the store has told of the counters, unless it is from before the newest block was made.
+    fn learn(&mut self) {
+        let told = &self.told;
+        let leased: u64 = self.open.iter().map(|block| block.size).sum();
+        let Some(newest) = self.open.back_mut().filter(|newest| newest.balances.len() == told.len()) else { return };
+        for (known, told) in newest.balances.iter_mut().zip(told) {
+            if told.leased >= leased && told.used >= known.used {
+                *known = *told;
+            }
+        }
+    }
+
+    fn is_current(&self, block: &Block) -> bool {
+        Arc::ptr_eq(&block.counters, &self.counters)
+    }
+
+    /// The blocks that are not settled yet.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = HoldId> {
+        self.open.iter().chain(&self.closed).map(|block| block.id)
+    }
+
+    /// How many units are left in blocks that are not settled.
+    pub(crate) fn left(&self) -> u64 {
+        self.open.iter().map(|block| block.left).sum()
+    }
+
+    /// Whether there is nothing that the store must be told of.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.open.is_empty() && self.closed.is_empty() && self.asked.is_none() && !self.calls.to_recall
+    }
+
+    /// From now on nothing is taken from these blocks.
+    pub(crate) fn close_all(&mut self) {
+        self.closed.extend(self.open.drain(..));
+    }
+
+    /// Has the pool return what it has, because somebody else needs it.
+    pub(crate) fn return_soon(&mut self) {
+        self.calls.to_return = true;
+    }
+
+    /// Asks others to return what they have of these counters, if that was not done just now.
+    pub(crate) fn recall_soon(&mut self, now: Duration) -> bool {
+        let again = self.recalled_at.is_none_or(|at| now.saturating_sub(at) >= self.terms.ttl / 4);
+        if again {
+            self.recalled_at = Some(now);
+            self.calls.to_recall = true;
+        }
+        again
+    }
+
+    /// When the pool needs to be looked after next.
+    pub(crate) fn due(&self) -> Option<Duration> {
+        let (half, usable_for) = (self.terms.half(), self.terms.usable_for());
+        let looks = self.open.iter().map(|block| {
+            let usable_until = block.asked_at.saturating_add(usable_for);
+            let idle_from = block.taken_at.max(block.asked_at).saturating_add(half);
+            usable_until.min(idle_from)
+        });
+        let waiting = (self.asked.is_some() || !self.closed.is_empty()).then_some(self.retried_at);
+        let called = (self.calls != Calls::default()).then_some(Duration::ZERO);
+        looks.chain(waiting).chain(called).min()
+    }
+
+    /// What is to be asked of the store now: one thing at a time, until there is nothing.
+    ///
+    /// `name` names a new block.
+    pub(crate) fn need(
+        &mut self,
+        now: Duration,
+        wall: Timestamp,
+        name: impl FnOnce() -> Option<HoldId>,
+    ) -> Option<Need> {
+        self.forget_inherited();
+        if std::mem::take(&mut self.calls.to_recall) {
+            return Some(Need::Recall);
+        }
+        let returning = std::mem::take(&mut self.calls.to_return);
+        if returning {
+            self.paused_until = now.saturating_add(PAUSE);
+        }
+        self.close_what_is_over(now, wall, returning);
+        if now < self.retried_at {
+            return None;
+        }
+        if let Some(asked) = &self.asked {
+            return Some(Need::Lease(asked.lease.clone()));
+        }
+        if let Some(lease) = self.wanted(now, wall).and_then(|wanted| self.lease(wanted, wall, name()?)) {
+            let counters = Arc::clone(&self.counters);
+            self.asked = Some(Asked { lease: lease.clone(), counters, at: now, born: Born::here() });
+            return Some(Need::Lease(lease));
+        }
+        self.closed.first().map(|block| Need::Settle(block.settle(&self.metric)))
+    }
+
+    /// A child process has nothing of what its parent has leased: the parent grants and settles it.
+    fn forget_inherited(&mut self) {
+        self.open.retain(|block| block.born.is_here());
+        self.closed.retain(|block| block.born.is_here());
+        self.asked = self.asked.take().filter(|asked| asked.born.is_here());
+    }
+
+    fn close_what_is_over(&mut self, now: Duration, wall: Timestamp, returning: bool) {
+        let (half, usable_for) = (self.terms.half(), self.terms.usable_for());
+        let all = returning || wall >= self.counters.until;
+        let is_over = |block: &Block| {
+            let idle = now.saturating_sub(block.taken_at.max(block.asked_at)) >= half;
+            all || block.left == 0 || idle || now >= block.asked_at.saturating_add(usable_for)
+        };
+        let (over, open): (VecDeque<Block>, _) = std::mem::take(&mut self.open).into_iter().partition(is_over);
+        self.open = open;
+        self.closed.extend(over);
+    }
+
+    /// The block to ask for, where what is left of young ones may not last.
+    fn wanted(&mut self, now: Duration, wall: Timestamp) -> Option<Wanted> {
+        let wanted = self.demand.wanted(now, self.terms.ttl, self.terms.max)?;
+        let half = self.terms.half();
+        let young = self.open.iter().filter(|block| now < block.asked_at.saturating_add(half));
+        let left: u64 = young.map(|block| block.left).sum();
+        (now >= self.paused_until && wall < self.counters.until && left.saturating_mul(4) <= wanted.units)
+            .then_some(wanted)
+    }
+
+    fn lease(&self, wanted: Wanted, wall: Timestamp, id: HoldId) -> Option<Lease> {
+        let charge =
+            |(key, limit): &(CounterKey, Limit)| Charge { key: key.clone(), amount: wanted.units, limit: *limit };
+        let expires_at = wall.checked_add(self.terms.ttl).ok()?;
+        Some(Lease {
+            id,
+            settle: self.closed.first().map(|block| block.settle(&self.metric)),
+            charges: self.counters.counted.iter().map(charge).collect(),
+            least: wanted.least,
+            expires_at,
+            // Long enough that whoever is late learns what became of it.
+            kept_until: expires_at.checked_add(self.terms.ttl * 6).ok()?,
+        })
+    }
+
+    /// Takes up what the store has answered to the block that was asked for. Returns what became of the block that
+    /// was settled with it.
+    pub(crate) fn answered(&mut self, leased: Leased, now: Duration) -> Option<Ended> {
+        let Asked { lease, counters, at, born } = self.asked.take()?;
+        let Leased { settled, amount, balances } = leased;
+        let ended = lease.settle.zip(settled).and_then(|(settle, settled)| self.settled(settle.id, settled));
+        if amount > 0 {
+            let (id, size, left, taken_at) = (lease.id, amount, amount, at);
+            let block = Block { id, size, left, counters, balances, asked_at: at, taken_at, born };
+            if self.is_current(&block) {
+                self.open.push_back(block)
+            } else {
+                self.closed.push(block)
+            }
+            self.learn();
+        } else {
+            self.paused_until = now.saturating_add(PAUSE);
+        }
+        ended
+    }
+
+    /// Notes that the store did not answer, and whether it surely did nothing.
+    pub(crate) fn unanswered(&mut self, surely_nothing: bool, now: Duration) -> Option<Ended> {
+        if surely_nothing {
+            self.asked = None;
+        }
+        self.retried_at = now.saturating_add(PAUSE);
+        // What the store has charged by now need not be told it any more.
+        let ttl = self.terms.ttl;
+        if self.asked.as_ref().is_some_and(|asked| now >= asked.at.saturating_add(ttl)) {
+            self.asked = None;
+        }
+        let expired = self.closed.iter().position(|block| now >= block.asked_at.saturating_add(ttl * 2))?;
+        let block = self.closed.remove(expired);
+        Some(Ended { returned: 0, lost: block.left, parts: Vec::new() })
+    }
+
+    /// Takes up what became of a block.
+    pub(crate) fn settled(&mut self, id: HoldId, settled: Settled) -> Option<Ended> {
+        let place = self.closed.iter().position(|block| block.id == id)?;
+        let block = self.closed.remove(place);
+        let parts = match settled {
+            Settled::Now(receipt) => receipt.parts,
+            // The answer to an earlier attempt was lost.
+            Settled::Before(_) => return Some(Ended { returned: block.left, lost: 0, parts: Vec::new() }),
+            Settled::Expired(_) | Settled::Unknown => {
+                return Some(Ended { returned: 0, lost: block.left, parts: Vec::new() });
+            }
+        };
+        if let Some(newest) = self.open.back_mut() {
+            for ((key, _), balance) in self.counters.counted.iter().zip(&mut newest.balances) {
+                if let Some(part) = parts.iter().find(|part| part.key == *key) {
+                    *balance = part.balance;
+                }
+            }
+        }
+        Some(Ended { returned: block.left, lost: 0, parts })
+    }
+}
+
+/// What became of a block in the end.
+#[derive(Debug, Default)]
+pub(crate) struct Ended {
+    /// Units that were given back.
+    pub(crate) returned: u64,
+    /// Units that were charged although nobody had used them: the store was told too late.
+    pub(crate) lost: u64,
+    /// What its counters were charged, where the store has said it.
+    pub(crate) parts: Vec<Part>,
+}
