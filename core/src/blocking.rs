@@ -16,7 +16,7 @@ use crate::decision::{Decision, QuotaState, Usage};
 use crate::error::Error;
 use crate::event::{Event, EventQuery};
 use crate::observer::LoggedEvents;
-use crate::plan::{CatalogStatus, FeatureValue, Plan, Plans};
+use crate::plan::{CatalogStatus, FeatureValue, Leasing, Plan, Plans};
 use crate::policy::Enforcement;
 use crate::rate::{RateDecision, RateKey};
 use crate::recall::Recalled;
@@ -591,6 +591,11 @@ impl Builder {
     /// After how many failures the store is left alone. See [`crate::Builder::breaker`].
     pub fn breaker(self, options: impl Into<Option<BreakerOptions>>) -> Self {
         Self { inner: self.inner.breaker(options) }
+    }
+
+    /// Whether units are granted from leased blocks. See [`crate::Builder::lease`].
+    pub fn lease(self, leasing: Leasing) -> Self {
+        Self { inner: self.inner.lease(leasing) }
     }
 
     /// Opens the store that a URL names, and the engine on it. See [`crate::Builder::open`].

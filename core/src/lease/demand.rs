@@ -17,6 +17,7 @@ const SHORTEST: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Demand {
     since: Duration,
+    latest: Duration,
     units: u64,
     requests: u64,
 }
@@ -34,6 +35,7 @@ impl Demand {
     /// Notes a request for `units`, `now` by monotonic time, where blocks last for `ttl`.
     pub(crate) fn note(&mut self, units: u64, now: Duration, ttl: Duration) {
         self.age(now, ttl);
+        self.latest = now;
         self.units = self.units.saturating_add(units);
         self.requests = self.requests.saturating_add(1);
     }
@@ -41,7 +43,8 @@ impl Demand {
     /// The block that is worth asking for, if one is.
     pub(crate) fn wanted(&mut self, now: Duration, ttl: Duration, max: u64) -> Option<Wanted> {
         self.age(now, ttl);
-        if self.requests < REQUESTS_MIN {
+        let is_over = now.saturating_sub(self.latest) >= ttl / 2;
+        if self.requests < REQUESTS_MIN || is_over {
             return None;
         }
         let within = now.saturating_sub(self.since).max(SHORTEST).as_millis().max(1);
@@ -54,7 +57,7 @@ impl Demand {
     fn age(&mut self, now: Duration, ttl: Duration) {
         let mut age = now.saturating_sub(self.since);
         if age >= ttl.saturating_mul(16) {
-            *self = Self { since: now, ..Self::default() };
+            *self = Self { since: now, latest: self.latest, ..Self::default() };
             return;
         }
         while age >= ttl && !ttl.is_zero() {
@@ -108,6 +111,11 @@ mod tests {
         let mut demand = Demand::default();
         (0..1_000).for_each(|_| demand.note(1, Duration::from_secs(5), TTL));
         assert!(demand.wanted(Duration::from_secs(6), TTL, 1_000).is_some());
+        assert_eq!(
+            demand.wanted(Duration::from_secs(10), TTL, 1_000),
+            None,
+            "nobody has asked for half a block's time"
+        );
         assert_eq!(demand.wanted(Duration::from_secs(500), TTL, 1_000), None);
     }
 }

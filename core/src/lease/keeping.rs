@@ -111,8 +111,10 @@ fn due_of(record: &Record) -> Option<Duration> {
 
 impl Admission {
     /// Looks after every pool that needs it, once.
-    async fn tend(&self) {
+    async fn tend(self: &Arc<Self>) {
         let wait = if is_simulated() { Wait::Block } else { Wait::Yield };
+        // Who has leased something must hear that others need it, also while nobody asks here.
+        self.keep_up(wait).await;
         let due = self.desk.take_due(self.clock.monotonic());
         let tend = |record: Arc<Record>| async move { self.tend_to(&record, wait).await };
         stream::iter(due).map(tend).buffer_unordered(AT_ONCE).collect::<()>().await;
@@ -196,7 +198,7 @@ impl Admission {
             let mut has_some = false;
             for quota in quotas().filter(|quota| *quota.owner == record.subject) {
                 if let Some(pools) = record.pools.0.lock().as_mut() {
-                    for pool in pools.iter_mut().filter(|pool| pool.metric == *quota.metric && pool.left() > 0) {
+                    for pool in pools.iter_mut().filter(|pool| pool.metric == *quota.metric && pool.has_some()) {
                         pool.return_soon();
                         has_some = true;
                     }

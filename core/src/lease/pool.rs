@@ -267,6 +267,11 @@ impl Pool {
         self.open.iter().chain(&self.closed).map(|block| block.id)
     }
 
+    /// Whether this process has leased units, or may have.
+    pub(crate) fn has_some(&self) -> bool {
+        !self.open.is_empty() || !self.closed.is_empty() || self.asked.is_some()
+    }
+
     /// How many units are left in blocks that are not settled.
     pub(crate) fn left(&self) -> u64 {
         self.open.iter().map(|block| block.left).sum()
@@ -274,7 +279,7 @@ impl Pool {
 
     /// Whether there is nothing that the store must be told of.
     pub(crate) fn is_empty(&self) -> bool {
-        self.open.is_empty() && self.closed.is_empty() && self.asked.is_none() && !self.calls.to_recall
+        !self.has_some() && !self.calls.to_recall
     }
 
     /// From now on nothing is taken from these blocks.
@@ -305,9 +310,8 @@ impl Pool {
             let idle_from = block.taken_at.max(block.asked_at).saturating_add(half);
             usable_until.min(idle_from)
         });
-        let waiting = (self.asked.is_some() || !self.closed.is_empty()).then_some(self.retried_at);
-        let called = (self.calls != Calls::default()).then_some(Duration::ZERO);
-        looks.chain(waiting).chain(called).min()
+        let waits = self.asked.is_some() || !self.closed.is_empty() || self.calls != Calls::default();
+        looks.chain(waits.then_some(self.retried_at)).min()
     }
 
     /// What is to be asked of the store now: one thing at a time, until there is nothing.
@@ -323,11 +327,10 @@ impl Pool {
         if std::mem::take(&mut self.calls.to_recall) {
             return Some(Need::Recall);
         }
-        let returning = std::mem::take(&mut self.calls.to_return);
-        if returning {
+        if self.calls.to_return {
             self.paused_until = now.saturating_add(PAUSE);
         }
-        self.close_what_is_over(now, wall, returning);
+        self.close_what_is_over(now, wall);
         if now < self.retried_at {
             return None;
         }
@@ -339,7 +342,9 @@ impl Pool {
             self.asked = Some(Asked { lease: lease.clone(), counters, at: now, born: Born::here() });
             return Some(Need::Lease(lease));
         }
-        self.closed.first().map(|block| Need::Settle(block.settle(&self.metric)))
+        let need = self.closed.first().map(|block| Need::Settle(block.settle(&self.metric)));
+        self.calls.to_return &= need.is_some();
+        need
     }
 
     /// A child process has nothing of what its parent has leased: the parent grants and settles it.
@@ -349,9 +354,9 @@ impl Pool {
         self.asked = self.asked.take().filter(|asked| asked.born.is_here());
     }
 
-    fn close_what_is_over(&mut self, now: Duration, wall: Timestamp, returning: bool) {
+    fn close_what_is_over(&mut self, now: Duration, wall: Timestamp) {
         let (half, usable_for) = (self.terms.half(), self.terms.usable_for());
-        let all = returning || wall >= self.counters.until;
+        let all = self.calls.to_return || wall >= self.counters.until;
         let is_over = |block: &Block| {
             let idle = now.saturating_sub(block.taken_at.max(block.asked_at)) >= half;
             all || block.left == 0 || idle || now >= block.asked_at.saturating_add(usable_for)
