@@ -287,9 +287,10 @@ impl Pool {
         self.closed.extend(self.open.drain(..));
     }
 
-    /// Has the pool return what it has, because somebody else needs it.
+    /// Has the pool return what it has, because somebody else needs it or the engine ends.
     pub(crate) fn return_soon(&mut self) {
         self.calls.to_return = true;
+        self.retried_at = Duration::ZERO;
     }
 
     /// Asks others to return what they have of these counters, if that was not done just now.
