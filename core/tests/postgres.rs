@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use pollster::block_on;
 
 use quotum::store::{
-    Call, Charge, CounterKey, Fingerprint, Hold, Once, Outcome, PostgresOptions, PostgresStore, Settle, Settled, Store,
-    StoreError, Wait,
+    Call, Charge, CounterKey, Fingerprint, Hold, Lease, Once, Outcome, PostgresOptions, PostgresStore, Settle, Settled,
+    Store, StoreError, StoreTime, Wait,
 };
 use quotum::{Error, HoldId, Limit, Period, Retry, Timestamp};
 use servers::Postgres;
@@ -247,6 +247,7 @@ fn a_url_that_cannot_be_read_is_refused_without_its_password() {
     for url in [
         "postgres://ana:s3cret@host/app?schema=Robert'); --",
         "postgres://ana:s3cret@host/app?connections=many",
+        "postgres://ana:s3cret@host/app?time=mine",
         "postgres://ana:s3cret@host/app?sslmode=sometimes",
         "postgres://ana:s3cret@host:port/app",
         "postgres:s3cret@host",
@@ -288,4 +289,62 @@ fn a_statement_that_waits_too_long_is_given_up_and_the_next_is_answered() {
     });
     assert_eq!(held.lines().next(), Some("1"));
     assert_eq!(used(&store, &charges[0]), 1, "the server was told to give it up");
+}
+
+/// Opens a store that goes by the server's clock, and makes a hold, a lease and a charge under a key by a clock that is
+/// at `NOW_S`: the first two for a minute.
+fn by_the_servers_clock(server: &Postgres, keyed: &Once) -> PostgresStore {
+    let store = server.options().time(StoreTime::Server).open().unwrap();
+    let (expires_at, kept_until) = (time(NOW_S + 60), time(NOW_S + 120));
+    let hold = Hold { id: name(1), once: None, charges: vec![charge("ana", Period::Day, 100)], expires_at, kept_until };
+    assert!(block_on(store.hold(call(), &hold)).unwrap().granted());
+    let charges = vec![Charge { amount: 10, ..charge("ana", Period::Day, 100) }];
+    let lease = Lease { id: name(2), settle: None, charges, least: 1, expires_at, kept_until };
+    assert_eq!(block_on(store.lease(call(), &lease)).unwrap().amount, 10);
+    assert!(block_on(store.charge(call(), &[charge("ana", Period::Day, 100)], Some(keyed))).unwrap().granted());
+    store
+}
+
+fn name(number: u128) -> HoldId {
+    HoldId::from_bytes(number.to_be_bytes())
+}
+
+#[test]
+fn who_is_an_hour_ahead_expires_nobody_elses_hold_lease_or_key() {
+    let server = Postgres::start_hasty();
+    let keyed = Once { kept_until: time(NOW_S + 60), ..once(1) };
+    let store = by_the_servers_clock(&server, &keyed);
+    let ahead = Call::new(time(NOW_S + 3_600), Wait::Block);
+    let charges = [charge("ana", Period::Day, 100)];
+    // Both a look and a step would resolve what has expired.
+    let charged = block_on(store.charge(ahead, &charges, None)).unwrap();
+    assert_eq!((charged.balances[0].used, charged.balances[0].held), (2, 11));
+    let found = block_on(store.balances(ahead, &[charges[0].key.clone()])).unwrap();
+    assert_eq!((found[0].used, found[0].held, found[0].leases), (2, 11, 1));
+    let again = block_on(store.charge(ahead, &charges, Some(&keyed))).unwrap();
+    let Outcome::Repeated(at) = again.outcome else { panic!("{again:?}") };
+    let off = at.duration_since(time(NOW_S + 3_600)).abs();
+    assert!(off.as_secs() < 30, "when it was made, by the clock of who asks: {at}");
+    for number in [1, 2] {
+        let settled = block_on(store.settle(call(), &Settle { id: name(number), used: Vec::new() })).unwrap();
+        let Settled::Now(receipt) = settled else { panic!("{settled:?}") };
+        assert!(receipt.at.duration_since(time(NOW_S)).abs().as_secs() < 30, "by one's own clock: {}", receipt.at);
+    }
+    assert_eq!(used(&store, &charges[0]), 13);
+}
+
+#[test]
+fn by_the_servers_clock_a_hold_expires_when_its_time_is_over_whatever_clocks_say() {
+    let server = Postgres::start_hasty();
+    let store = server.options().time(StoreTime::Server).open().unwrap();
+    let charges = vec![charge("ana", Period::Day, 10)];
+    let expires_at = Timestamp::from_millisecond(NOW_S * 1_000 + 300).unwrap();
+    let hold = Hold { id: name(1), once: None, charges: charges.clone(), expires_at, kept_until: time(NOW_S + 60) };
+    assert!(block_on(store.hold(call(), &hold)).unwrap().granted());
+    std::thread::sleep(Duration::from_millis(400));
+    let behind = Call::new(time(NOW_S - 3_600), Wait::Block);
+    let found = block_on(store.balances(behind, &[charges[0].key.clone()])).unwrap();
+    assert_eq!(found[0].held, 0);
+    let settled = block_on(store.settle(call(), &Settle { id: name(1), used: Vec::new() })).unwrap();
+    assert!(matches!(settled, Settled::Expired(_)), "{settled:?}");
 }

@@ -1,7 +1,7 @@
 //! Stores: where plans, subscriptions and counters last.
 //!
 //! One trait. Every method is one atomic step and takes the time it needs as an argument; a store
-//! reads no clock. What a store must promise is stated as tests in `conformance.rs`.
+//! reads no clock, but that a server may go by its own. What a store must promise is stated as tests in `conformance.rs`.
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -12,6 +12,8 @@ mod memory;
 mod postgres;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+#[cfg(feature = "postgres")]
+mod time;
 
 use std::fmt;
 use std::future::Future;
@@ -32,6 +34,8 @@ pub use self::memory::MemoryStore;
 pub use self::postgres::{PostgresOptions, PostgresStore};
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::{Durability, SqliteOptions, SqliteStore};
+#[cfg(feature = "postgres")]
+pub use self::time::StoreTime;
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::event::{Event, EventQuery};

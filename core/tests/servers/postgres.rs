@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use quotum::store::PostgresOptions;
+use quotum::store::{PostgresOptions, StoreTime};
 
 use super::Upstream;
 
@@ -133,7 +133,7 @@ impl Postgres {
         Upstream::Unix(self.folder.path().join(".s.PGSQL.5432"))
     }
 
-    /// A store in a schema that no other has.
+    /// A store in a schema that no other has, which goes by the time that it is told.
     pub fn options(&self) -> PostgresOptions {
         self.options_at(&self.url())
     }
@@ -141,7 +141,7 @@ impl Postgres {
     /// The same by another way to the server.
     pub fn options_at(&self, url: &str) -> PostgresOptions {
         let number = self.schemas.fetch_add(1, Ordering::Relaxed);
-        PostgresOptions::from_url(url).unwrap().schema(&format!("quotum_{number}"))
+        PostgresOptions::from_url(url).unwrap().schema(&format!("quotum_{number}")).time(StoreTime::Told)
     }
 
     /// What `psql` prints.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use tokio_postgres::Row;
 
 use super::failure::damaged;
-use super::statement::{Bytes, Statement};
+use super::statement::{Bytes, Statement, shift_ms};
 use crate::HoldId;
 use crate::plan::{Limit, UNITS_MAX};
 use crate::store::{
@@ -69,7 +69,7 @@ pub(super) fn charging(
 ) -> Result<Statement, StoreError> {
     let keys = || charges.iter().map(|charge| &charge.key);
     let statement = Keys::of(keys())
-        .add_to(Statement::calling(function).with(now.as_millisecond()))
+        .add_to(Statement::stepping(function, now))
         .with(charges.iter().map(|charge| signed(charge.amount)).collect::<Vec<_>>())
         .with(charges.iter().map(|charge| units_of(charge.limit)).collect::<Vec<_>>());
     with_once(statement, once, keys(), is_kept)
@@ -78,31 +78,28 @@ pub(super) fn charging(
 /// The call of the function that makes a hold.
 pub(super) fn holding(now: Timestamp, hold: &Hold) -> Result<Statement, StoreError> {
     let statement = charging("make_hold", now, &hold.charges, hold.once.as_ref(), true)?;
-    Ok(statement
-        .with(Bytes::of(hold.id.to_bytes()))
-        .with(hold.expires_at.as_millisecond())
-        .with(hold.kept_until.as_millisecond()))
+    Ok(statement.with(Bytes::of(hold.id.to_bytes())).with_time(Some(hold.expires_at)).with_time(Some(hold.kept_until)))
 }
 
 /// The call of the function that leases a block.
 pub(super) fn leasing(now: Timestamp, lease: &Lease) -> Result<Statement, StoreError> {
     let keys = || lease.charges.iter().map(|charge| &charge.key);
     let statement = Keys::of(keys())
-        .add_to(Statement::calling("make_lease").with(now.as_millisecond()))
+        .add_to(Statement::stepping("make_lease", now))
         .with(lease.charges.iter().map(|charge| signed(charge.amount)).collect::<Vec<_>>())
         .with(lease.charges.iter().map(|charge| units_of(charge.limit)).collect::<Vec<_>>())
         .with(json(&keys().collect::<Vec<_>>())?)
         .with(Bytes::of(lease.id.to_bytes()))
         .with(signed(lease.least))
-        .with(lease.expires_at.as_millisecond())
-        .with(lease.kept_until.as_millisecond());
+        .with_time(Some(lease.expires_at))
+        .with_time(Some(lease.kept_until));
     let used = lease.settle.as_ref().map_or(&[][..], |settle| &settle.used);
     Ok(with_used(statement.with(lease.settle.as_ref().map(|settle| Bytes::of(settle.id.to_bytes()))), used))
 }
 
 /// The call of the function that settles.
 pub(super) fn settling(now: Timestamp, settle: &Settle) -> Statement {
-    let statement = Statement::calling("settle").with(now.as_millisecond()).with(Bytes::of(settle.id.to_bytes()));
+    let statement = Statement::stepping("settle", now).with(Bytes::of(settle.id.to_bytes()));
     with_used(statement, &settle.used)
 }
 
@@ -131,11 +128,8 @@ pub(super) fn adjusting(
         limits.push(units_of(limit));
         how.push(number);
     }
-    let statement = Keys::of(keys())
-        .add_to(Statement::calling("adjust").with(now.as_millisecond()))
-        .with(amounts)
-        .with(limits)
-        .with::<Vec<i32>>(how);
+    let statement =
+        Keys::of(keys()).add_to(Statement::stepping("adjust", now)).with(amounts).with(limits).with::<Vec<i32>>(how);
     with_once(statement, once, keys(), once.is_some())
 }
 
@@ -153,7 +147,7 @@ fn with_once<'k>(
         .with(once.map(|once| Bytes::of(&*once.subject)))
         .with(once.map(|once| Bytes::of(&*once.key)))
         .with(once.map(|once| Bytes::of(once.arguments.to_bytes())))
-        .with(once.map(|once| once.kept_until.as_millisecond()))
+        .with_time(once.map(|once| once.kept_until))
         .with(keys))
 }
 
@@ -171,10 +165,10 @@ pub(super) fn reading(now: Timestamp, keys: &[CounterKey]) -> Statement {
                     count(*) FILTER (WHERE is_lease) AS leases
              FROM quotum.hold_part p
              WHERE p.subject = c.subject AND p.metric = c.metric AND p.period = c.period
-               AND p.start_s = c.start_s AND p.expires_ms <= $5) ended ON c.held > 0
+               AND p.start_s = c.start_s AND p.expires_ms <= @5) ended ON c.held > 0
          ORDER BY number",
     );
-    with_keys(statement, keys.iter()).with(now.as_millisecond())
+    with_keys(statement.at(now), keys.iter()).with_time(Some(now))
 }
 
 /// A balance whose columns are these of a row; of a counter that is not there, all are null.
@@ -230,7 +224,7 @@ pub(super) fn charged(row: &Row) -> Result<Charged, StoreError> {
         2 => {
             let keys = read_keys(keys)?;
             let hold = hold.map(hold_id).transpose()?;
-            Ok(Charged::repeated(time(at_ms)?, keys.into_iter().zip(balances).collect(), hold))
+            Ok(Charged::repeated(time(row, at_ms)?, keys.into_iter().zip(balances).collect(), hold))
         }
         3 => Ok(Charged::conflict()),
         other => Err(damaged("a step", &format!("its outcome is {other}"))),
@@ -245,7 +239,7 @@ pub(super) fn settled(row: &Row) -> Result<Settled, StoreError> {
     if outcome == 0 {
         return Ok(Settled::Unknown);
     }
-    let at = time(at_ms)?;
+    let at = time(row, at_ms)?;
     if outcome == 3 {
         return Ok(Settled::Expired(at));
     }
@@ -285,8 +279,10 @@ fn read_keys(text: Option<&str>) -> Result<Vec<CounterKey>, StoreError> {
     serde_json::from_str(text.unwrap_or("[]")).map_err(|error| damaged("a step", &error))
 }
 
-fn time(ms: Option<i64>) -> Result<Timestamp, StoreError> {
-    Timestamp::from_millisecond(ms.unwrap_or(i64::MAX)).map_err(|error| damaged("a step's time", &error))
+/// A time in a row, by the clock that the step was told the time of.
+fn time(row: &Row, ms: Option<i64>) -> Result<Timestamp, StoreError> {
+    let told_ms = ms.unwrap_or(i64::MAX).saturating_sub(shift_ms(row)?);
+    Timestamp::from_millisecond(told_ms).map_err(|error| damaged("a step's time", &error))
 }
 
 fn hold_id(bytes: &[u8]) -> Result<HoldId, StoreError> {

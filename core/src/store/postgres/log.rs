@@ -24,10 +24,10 @@ pub(super) fn with_event(statement: Statement, event: &Event) -> Result<Statemen
 
 /// The call of the function that appends events.
 pub(super) fn recording(now: Timestamp, events: &[Event]) -> Result<Statement, StoreError> {
-    let before_ms = now.checked_sub(KEPT).unwrap_or(Timestamp::MIN).as_millisecond();
     let texts = events.iter().map(json).collect::<Result<Vec<_>, _>>()?;
     Ok(Statement::calling("record")
-        .with(before_ms)
+        .at(now)
+        .with_time(Some(now.checked_sub(KEPT).unwrap_or(Timestamp::MIN)))
         .with(events.iter().map(|event| event.at.as_millisecond()).collect::<Vec<_>>())
         .with(events.iter().map(|event| event.name.as_str()).collect::<Vec<_>>())
         .with(events.iter().map(|event| event.subject.as_deref().map(Bytes::of)).collect::<Vec<_>>())

@@ -171,15 +171,17 @@ impl Store for PostgresStore {
 
     fn identity<'a>(&'a self, call: Call, token: &'a TokenDigest) -> StoreFuture<'a, Option<KeptIdentity>> {
         let statement = Statement::reading(
-            "SELECT identity, kept_until_ms FROM quotum.identity WHERE token = $1 AND kept_until_ms > $2",
+            "SELECT identity, kept_until_ms, @shift FROM quotum.identity WHERE token = $1 AND kept_until_ms > @2",
         )
+        .at(call.now)
         .with(Bytes::of(token.as_bytes()))
-        .with(call.now.as_millisecond());
+        .with_time(Some(call.now));
         self.server.ask(statement, |rows| {
             let Some(row) = rows.first() else { return Ok(None) };
             let get = |error| damaged("an identity", &error);
             let (text, until_ms): (&str, i64) = (row.try_get(0).map_err(get)?, row.try_get(1).map_err(get)?);
             let identity = serde_json::from_str(text).map_err(|error| damaged("an identity", &error))?;
+            let until_ms = until_ms.saturating_sub(statement::shift_ms(row)?);
             let until = Timestamp::from_millisecond(until_ms).map_err(|error| damaged("an identity", &error))?;
             Ok(Some(KeptIdentity { identity, until }))
         })
@@ -193,11 +195,12 @@ impl Store for PostgresStore {
         followed: u64,
     ) -> StoreFuture<'a, ()> {
         let statement = Statement::calling("put_identity")
-            .with(call.now.as_millisecond())
+            .at(call.now)
+            .with_time(Some(call.now))
             .with(Bytes::of(token.as_bytes()))
             .with(Bytes::of(&*kept.identity.subject))
             .with(whole!(counter::json(&kept.identity)))
-            .with(kept.until.as_millisecond())
+            .with_time(Some(kept.until))
             .with(i64::try_from(followed).unwrap_or(i64::MAX))
             .with(EventName::TokenForgotten.as_str());
         self.server.tell(statement)

@@ -11,7 +11,10 @@ use super::PostgresStore;
 use super::schema;
 use super::server::{Server, Terms};
 use crate::error::Error;
-use crate::store::StoreError;
+use crate::store::{StoreError, StoreTime};
+
+/// The settings of a URL that are not those of `tokio-postgres`.
+const OWN: [&str; 5] = ["schema", "connections", "time", "connect_timeout_ms", "statement_timeout_ms"];
 
 /// How to open a PostgreSQL store.
 ///
@@ -34,6 +37,7 @@ use crate::store::StoreError;
 pub struct PostgresOptions {
     config: Config,
     schema: String,
+    time: StoreTime,
     connections: usize,
     connect_timeout: Duration,
     statement_timeout: Duration,
@@ -42,8 +46,8 @@ pub struct PostgresOptions {
 impl PostgresOptions {
     /// Reads a URL such as `postgres://user:password@host:5432/database?schema=quotum&connections=8`.
     ///
-    /// Of the settings after the question mark, `schema`, `connections`, `connect_timeout_ms` and
-    /// `statement_timeout_ms` are those of the methods of this type; all others are [those of `tokio-postgres`].
+    /// Of the settings after the question mark, `schema`, `connections`, `time` (`server` or `told`),
+    /// `connect_timeout_ms` and `statement_timeout_ms` are those of the methods of this type; all others are [those of `tokio-postgres`].
     ///
     /// [those of `tokio-postgres`]: https://docs.rs/tokio-postgres/0.7/tokio_postgres/config/struct.Config.html
     ///
@@ -60,9 +64,7 @@ impl PostgresOptions {
         let mut others = String::new();
         for setting in settings.split('&').filter(|setting| !setting.is_empty()) {
             match setting.split_once('=') {
-                Some(named @ ("schema" | "connections" | "connect_timeout_ms" | "statement_timeout_ms", _)) => {
-                    own.push(named);
-                }
+                Some(named) if OWN.contains(&named.0) => own.push(named),
                 _ => {
                     let _never = write!(others, "{}{setting}", if others.is_empty() { '?' } else { '&' });
                 }
@@ -76,6 +78,11 @@ impl PostgresOptions {
             options = match name {
                 "schema" => options.schema(value),
                 "connections" => options.connections(number()? as usize),
+                "time" => options.time(match value {
+                    "server" => StoreTime::Server,
+                    "told" => StoreTime::Told,
+                    _ => return Err(refuse("`server` or `told` as time")),
+                }),
                 "connect_timeout_ms" => options.connect_timeout(Duration::from_millis(number()?.into())),
                 _ => options.statement_timeout(Duration::from_millis(number()?.into())),
             };
@@ -93,6 +100,7 @@ impl PostgresOptions {
         Self {
             config,
             schema: "quotum".to_owned(),
+            time: StoreTime::Server,
             connections: 8,
             connect_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(5),
@@ -103,6 +111,13 @@ impl PostgresOptions {
     /// `_`, at most 63 of them.
     pub fn schema(mut self, name: &str) -> Self {
         name.clone_into(&mut self.schema);
+        self
+    }
+
+    /// Whose clock says when holds and leases expire and what is too old to be kept: the server's by default, or the
+    /// one that the engine is given ([`Clock`](crate::Clock)).
+    pub fn time(mut self, time: StoreTime) -> Self {
+        self.time = time;
         self
     }
 
@@ -139,6 +154,7 @@ impl PostgresOptions {
         }
         let terms = Terms {
             schema: format!("\"{}\"", self.schema),
+            time: self.time,
             connections_max: self.connections,
             connect_timeout: self.connect_timeout,
             statement_timeout: self.statement_timeout,

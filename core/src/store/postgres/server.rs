@@ -12,13 +12,12 @@ use std::time::{Duration, Instant};
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Timeouts};
 use futures_channel::oneshot;
 use tokio::runtime::{Builder, Runtime};
-use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Config, Error, NoTls, Row};
 
 use super::failure::{failure, is_to_be_repeated, unanswered, unconnected};
 use super::statement::Statement;
 use crate::error::Retry;
-use crate::store::{StoreError, StoreFuture};
+use crate::store::{StoreError, StoreFuture, StoreTime};
 
 /// How often a statement is made that the server undoes for the sake of another.
 const ATTEMPTS_MAX: u32 = 20;
@@ -41,6 +40,7 @@ pub(super) struct Server {
 struct Connections {
     pool: Pool,
     schema: String,
+    time: StoreTime,
     connect_timeout: Duration,
     statement_timeout: Duration,
 }
@@ -49,6 +49,7 @@ struct Connections {
 pub(super) struct Terms {
     /// The schema's name as SQL has it.
     pub(super) schema: String,
+    pub(super) time: StoreTime,
     pub(super) connections_max: usize,
     pub(super) connect_timeout: Duration,
     pub(super) statement_timeout: Duration,
@@ -82,9 +83,9 @@ impl Server {
             .runtime(deadpool_postgres::Runtime::Tokio1)
             .build()
             .map_err(|error| failed(&error))?;
-        let Terms { schema, connect_timeout, statement_timeout, .. } = terms;
+        let Terms { schema, time, connect_timeout, statement_timeout, .. } = terms;
         Ok(Self {
-            pool: Arc::new(Connections { pool, schema, connect_timeout, statement_timeout }),
+            pool: Arc::new(Connections { pool, schema, time, connect_timeout, statement_timeout }),
             runtime: Some(runtime),
         })
     }
@@ -146,9 +147,8 @@ impl Drop for Server {
 impl Connections {
     async fn make(&self, statement: &Statement) -> Result<Vec<Row>, StoreError> {
         let since = Instant::now();
-        let text = statement.text(&self.schema);
-        let values: Vec<(&(dyn ToSql + Sync), Type)> =
-            statement.values.iter().map(|(value, kind)| (value_of(&**value), kind.clone())).collect();
+        let text = statement.text(&self.schema, self.time);
+        let values = statement.values(self.time);
         let mut attempt = 0;
         loop {
             attempt += 1;
@@ -184,10 +184,6 @@ impl Connections {
         }
         failure(error, writes)
     }
-}
-
-fn value_of(value: &dyn super::statement::Value) -> &(dyn ToSql + Sync) {
-    value
 }
 
 /// Asks the server to give up what a connection is waiting for, and the connection with it.

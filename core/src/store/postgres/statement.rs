@@ -3,21 +3,42 @@
 //! Statements are sent with the types of their values and are never prepared under a name, so that a connection
 //! keeps nothing between two of them and a pooler may hand it to somebody else.
 
+use jiff::Timestamp;
+use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
+
+use super::failure::damaged;
+use crate::store::{StoreError, StoreTime};
+
+/// The server's time at a statement, in milliseconds.
+const SERVER_MS: &str = "(extract(epoch FROM statement_timestamp()) * 1000)::int8";
 
 /// A statement, made again as it is where the server asks for that.
 pub(super) struct Statement {
-    /// With `quotum.` for the schema, whatever that is called.
-    pub(super) sql: String,
-    pub(super) values: Vec<(Box<dyn Value>, Type)>,
+    /// With `quotum.` for the schema, whatever that is called; `@3` for the third value where that is a time; and
+    /// `@shift` for how much times that are returned are to be moved back.
+    sql: String,
+    values: Vec<Given>,
+    /// The time that the step was told.
+    now: Timestamp,
     /// Whether it changes something, so that it matters whether it was made.
     pub(super) writes: bool,
+}
+
+/// A value of a statement.
+enum Given {
+    Plain(Box<dyn Value>, Type),
+    /// A time, as it was told and as so much later than now.
+    Time {
+        told_ms: Option<i64>,
+        later_ms: Option<i64>,
+    },
 }
 
 impl Statement {
     /// A statement that only reads.
     pub(super) fn reading(sql: &str) -> Self {
-        Self { sql: sql.to_owned(), values: Vec::new(), writes: false }
+        Self { sql: sql.to_owned(), values: Vec::new(), now: Timestamp::UNIX_EPOCH, writes: false }
     }
 
     /// A statement that may change something.
@@ -30,22 +51,80 @@ impl Statement {
         Self::writing(&format!("SELECT * FROM quotum.{function}("))
     }
 
+    /// The call of a function whose first argument is the time.
+    pub(super) fn stepping(function: &str, now: Timestamp) -> Self {
+        Self::writing(&format!("SELECT *, @shift FROM quotum.{function}(")).at(now).with_time(Some(now))
+    }
+
+    /// A step that is told that it is now this time.
+    pub(super) fn at(self, now: Timestamp) -> Self {
+        Self { now, ..self }
+    }
+
     /// With the next value.
     pub(super) fn with<T: Typed + Value>(mut self, value: T) -> Self {
-        self.values.push((Box::new(value), T::TYPE));
+        self.values.push(Given::Plain(Box::new(value), T::TYPE));
+        self
+    }
+
+    /// With a time as the next value, by the clock that says what is now.
+    pub(super) fn with_time(mut self, time: Option<Timestamp>) -> Self {
+        let told_ms = time.map(Timestamp::as_millisecond);
+        let later_ms = told_ms.map(|told_ms| told_ms.saturating_sub(self.now.as_millisecond()));
+        self.values.push(Given::Time { told_ms, later_ms });
         self
     }
 
     /// The text for the server, with the schema's own name.
-    pub(super) fn text(&self, schema: &str) -> String {
+    pub(super) fn text(&self, schema: &str, time: StoreTime) -> String {
         let mut text = self.sql.replace("quotum.", &format!("{schema}."));
+        text = text.replace("@shift", &self.shift(time));
+        let place = |(index, given): (usize, &Given)| match (given, time) {
+            (Given::Time { .. }, StoreTime::Server) => format!("{SERVER_MS} + ${}", index + 1),
+            _ => format!("${}", index + 1),
+        };
+        let places: Vec<String> = self.values.iter().enumerate().map(place).collect();
         if text.ends_with('(') {
-            let places: Vec<String> = (1..=self.values.len()).map(|number| format!("${number}")).collect();
             text.push_str(&places.join(", "));
             text.push(')');
+        } else {
+            for (index, place) in places.iter().enumerate() {
+                text = text.replace(&format!("@{}", index + 1), place);
+            }
         }
         text
     }
+
+    fn shift(&self, time: StoreTime) -> String {
+        match time {
+            StoreTime::Server => format!("{SERVER_MS} - {} AS shift", self.now.as_millisecond()),
+            StoreTime::Told => "0::int8 AS shift".to_owned(),
+        }
+    }
+
+    /// The values for the server, and their types.
+    pub(super) fn values(&self, time: StoreTime) -> Vec<(&(dyn ToSql + Sync), Type)> {
+        self.values.iter().map(|given| given.value(time)).collect()
+    }
+}
+
+impl Given {
+    fn value(&self, time: StoreTime) -> (&(dyn ToSql + Sync), Type) {
+        match (self, time) {
+            (Self::Plain(value, kind), _) => (value_of(&**value), kind.clone()),
+            (Self::Time { later_ms, .. }, StoreTime::Server) => (later_ms, Type::INT8),
+            (Self::Time { told_ms, .. }, StoreTime::Told) => (told_ms, Type::INT8),
+        }
+    }
+}
+
+fn value_of(value: &dyn Value) -> &(dyn ToSql + Sync) {
+    value
+}
+
+/// How much later the server's clock is than the one that the step was told the time of, from a row with `@shift`.
+pub(super) fn shift_ms(row: &Row) -> Result<i64, StoreError> {
+    row.try_get("shift").map_err(|error| damaged("a step's time", &error))
 }
 
 /// What can be sent to the server from another thread.
