@@ -218,6 +218,7 @@ fn a_server_that_is_killed_loses_nothing_acknowledged_and_charges_keyed_steps_on
 fn a_server_that_cannot_be_used_is_named_without_its_password() {
     let server = Postgres::start_hasty();
     let socket = server.folder().display();
+    let port = server.port();
     server.psql("CREATE ROLE locked PASSWORD 'other' LOGIN");
     server.psql("CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0");
     let rules = "local all locked scram-sha-256\nlocal all all trust\n";
@@ -225,10 +226,13 @@ fn a_server_that_cannot_be_used_is_named_without_its_password() {
     server.psql("SELECT pg_reload_conf()");
     std::thread::sleep(Duration::from_millis(200));
     let cases = [
-        (format!("postgres://locked:s3cret@/postgres?host={socket}"), "correct the user's name and password"),
-        (format!("postgres://nobody:s3cret@/postgres?host={socket}"), "correct the user's name"),
-        (format!("postgres://quotum:s3cret@/missing?host={socket}"), "create the database first"),
-        (format!("postgres://quotum:s3cret@/latin?host={socket}"), "ENCODING 'UTF8'"),
+        (
+            format!("postgres://locked:s3cret@/postgres?host={socket}&port={port}"),
+            "correct the user's name and password",
+        ),
+        (format!("postgres://nobody:s3cret@/postgres?host={socket}&port={port}"), "correct the user's name"),
+        (format!("postgres://quotum:s3cret@/missing?host={socket}&port={port}"), "create the database first"),
+        (format!("postgres://quotum:s3cret@/latin?host={socket}&port={port}"), "ENCODING 'UTF8'"),
         ("postgres://quotum:s3cret@127.0.0.1:1/app".to_owned(), "correct its address, or start the server"),
         ("postgres://quotum:s3cret@no.host.invalid/app".to_owned(), "correct its address"),
         ("postgres://quotum:s3cret@/app?host=/nowhere&sslmode=require".to_owned(), "correct its address"),

@@ -282,7 +282,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 ///
 /// - `memory:` keeps everything in this process and loses it at its end.
 /// - `sqlite:quota.db`, with `?synchronous=full|normal` and `&busy_timeout_ms=5000`.
-/// - `postgres://user:password@host/database`, with the crate's feature `postgres`.
+/// - `postgres://user:password@host/database`, with the crate's feature `postgres`, and `postgres-tls` for encryption.
 ///
 /// # Errors
 ///

@@ -24,6 +24,7 @@ pub struct Postgres {
     uid: Option<u32>,
     process: Option<Child>,
     schemas: AtomicU64,
+    port: u16,
 }
 
 impl Postgres {
@@ -37,6 +38,29 @@ impl Postgres {
         Self::start_with(&["fsync = off", "synchronous_commit = off", "full_page_writes = off"])
     }
 
+    /// A hasty server that listens on an address of the machine too.
+    pub fn start_on_tcp() -> Self {
+        Self::start_with(&["fsync = off", "listen_addresses = '127.0.0.1'"])
+    }
+
+    /// The same, encrypted by this certificate and key in PEM.
+    pub fn start_encrypted(certificate: &str, key: &str) -> Self {
+        let mut server = Self::start_on_tcp();
+        for (name, text) in [("server.crt", certificate), ("server.key", key)] {
+            let file = server.data().join(name);
+            std::fs::write(&file, text).unwrap();
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+            if let Some(uid) = server.uid {
+                chown(&file, Some(uid), Some(uid)).unwrap();
+            }
+        }
+        let mut settings = std::fs::File::options().append(true).open(server.data().join("postgresql.conf")).unwrap();
+        std::io::Write::write_all(&mut settings, b"\nssl = on\n").unwrap();
+        server.kill();
+        server.run();
+        server
+    }
+
     fn start_with(settings: &[&str]) -> Self {
         let programs = programs().expect(MISSING);
         let folder = tempfile::Builder::new().prefix("quotum-pg-").tempdir().unwrap();
@@ -45,7 +69,7 @@ impl Postgres {
             chown(folder.path(), Some(uid), Some(uid)).unwrap();
         }
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-        let mut server = Self { folder, programs, uid, process: None, schemas: AtomicU64::new(0) };
+        let mut server = Self { folder, programs, uid, process: None, schemas: AtomicU64::new(0), port: free_port() };
         let data = server.data();
         let made = server
             .command("initdb")
@@ -58,6 +82,7 @@ impl Postgres {
         let socket = server.folder.path().display();
         write!(file, "\nlisten_addresses = ''\nunix_socket_directories = '{socket}'\n").unwrap();
         // A small share of the machine: several of these run at once.
+        writeln!(file, "port = {}", server.port).unwrap();
         writeln!(file, "shared_buffers = 16MB\nmax_connections = 100\n{}", settings.join("\n")).unwrap();
         std::fs::write(data.join("postgresql.conf"), file).unwrap();
         server.run();
@@ -70,7 +95,11 @@ impl Postgres {
 
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(self.programs.join(program));
-        command.current_dir(self.folder.path()).env("TZ", "UTC").stdin(Stdio::null());
+        command
+            .current_dir(self.folder.path())
+            .env("TZ", "UTC")
+            .env("PGPORT", self.port.to_string())
+            .stdin(Stdio::null());
         if let Some(uid) = self.uid {
             command.uid(uid).gid(uid);
         }
@@ -125,12 +154,17 @@ impl Postgres {
     }
 
     pub fn url(&self) -> String {
-        format!("postgres:///postgres?user=quotum&host={}", self.folder.path().display())
+        format!("postgres:///postgres?user=quotum&port={}&host={}", self.port, self.folder.path().display())
+    }
+
+    /// The URL by an address or a name of the machine, of a server that listens there.
+    pub fn tcp_url(&self, host: &str) -> String {
+        format!("postgres://quotum:s3cret@{host}:{}/postgres", self.port)
     }
 
     /// Where a proxy finds it.
     pub fn upstream(&self) -> Upstream {
-        Upstream::Unix(self.folder.path().join(".s.PGSQL.5432"))
+        Upstream::Unix(self.folder.path().join(format!(".s.PGSQL.{}", self.port)))
     }
 
     /// A store in a schema that no other has, which goes by the time that it is told.
@@ -151,6 +185,10 @@ impl Postgres {
         let output = command.arg(self.folder.path()).arg("-c").arg(sql).output().unwrap();
         assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     pub fn folder(&self) -> &Path {
@@ -180,6 +218,11 @@ fn children_of(parent: u32) -> Vec<u32> {
     let path = format!("/proc/{parent}/task/{parent}/children");
     let listed = std::fs::read_to_string(path).unwrap_or_default();
     listed.split_whitespace().filter_map(|child| child.parse().ok()).collect()
+}
+
+/// A port that nobody uses at the moment.
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// Where the newest server's programs are.

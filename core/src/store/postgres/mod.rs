@@ -2,16 +2,21 @@
 //!
 //! Each method is one call of a function of the schema (`schema/*.sql`), and so one round trip and one transaction.
 //! [`server`] talks to the server, [`statement`] is what it is told, [`failure`] what its errors mean. How rows are
-//! read is in [`counter`], [`subscription`] and [`log`]; how the store is opened in [`options`] and [`schema`].
+//! read is in [`counter`], [`subscription`] and [`log`]; how the store is opened in [`options`], [`url`], [`tls`] and
+//! [`schema`].
 
 mod counter;
 mod failure;
 mod log;
+#[cfg_attr(not(feature = "postgres-tls"), allow(clippy::clone_on_copy, reason = "a connector with TLS is no copy"))]
 mod options;
 mod schema;
+#[cfg_attr(not(feature = "postgres-tls"), allow(clippy::clone_on_copy, reason = "a connector with TLS is no copy"))]
 mod server;
 mod statement;
 mod subscription;
+mod tls;
+mod url;
 
 use jiff::Timestamp;
 

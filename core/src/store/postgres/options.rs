@@ -1,20 +1,16 @@
 //! How a PostgreSQL store is opened.
 
-use std::fmt::Write as _;
-use std::str::FromStr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio_postgres::Config;
 use tokio_postgres::config::Host;
 
-use super::PostgresStore;
-use super::schema;
 use super::server::{Server, Terms};
+use super::tls::encryption;
+use super::{PostgresStore, schema, url};
 use crate::error::Error;
 use crate::store::{StoreError, StoreTime};
-
-/// The settings of a URL that are not those of `tokio-postgres`.
-const OWN: [&str; 5] = ["schema", "connections", "time", "connect_timeout_ms", "statement_timeout_ms"];
 
 /// How to open a PostgreSQL store.
 ///
@@ -30,14 +26,25 @@ const OWN: [&str; 5] = ["schema", "connections", "time", "connect_timeout_ms", "
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Connections are not encrypted as yet: let the server be on the same machine or network, or reach it through a
-/// tunnel. A URL with `sslmode=require` is refused when it is opened.
+/// # Encryption
+///
+/// With the crate's feature `postgres-tls`, connections are encrypted as the URL's `sslmode` says:
+///
+/// - `require` or `verify-full`: encrypted, by a server whose certificate is signed by an authority that the machine
+///   trusts, or one in the file `sslrootcert`, and is for the name or the address in the URL. Anything else is refused.
+///   (The `require` of `psql` would accept any certificate.)
+/// - `prefer`, the default: encrypted where the server can. Its certificate is not looked at, unless `sslrootcert` is
+///   given: that keeps out who listens, and nobody who could answer in the server's place.
+/// - `disable`: never encrypted.
+///
+/// Without the feature nothing is encrypted, and `require` is refused. A Unix socket is never encrypted.
 #[derive(Debug, Clone)]
 #[must_use = "options do nothing until they open a store"]
 pub struct PostgresOptions {
     config: Config,
     schema: String,
     time: StoreTime,
+    roots: Option<PathBuf>,
     connections: usize,
     connect_timeout: Duration,
     statement_timeout: Duration,
@@ -47,7 +54,7 @@ impl PostgresOptions {
     /// Reads a URL such as `postgres://user:password@host:5432/database?schema=quotum&connections=8`.
     ///
     /// Of the settings after the question mark, `schema`, `connections`, `time` (`server` or `told`),
-    /// `connect_timeout_ms` and `statement_timeout_ms` are those of the methods of this type; all others are [those of `tokio-postgres`].
+    /// `connect_timeout_ms`, `statement_timeout_ms` and `sslrootcert` are those of the methods of this type; all others are [those of `tokio-postgres`].
     ///
     /// [those of `tokio-postgres`]: https://docs.rs/tokio-postgres/0.7/tokio_postgres/config/struct.Config.html
     ///
@@ -55,45 +62,10 @@ impl PostgresOptions {
     ///
     /// [`Error::InvalidArgument`] for a URL that cannot be read. It does not repeat the URL, which may hold a password.
     pub fn from_url(url: &str) -> Result<Self, Error> {
-        let refuse = |what: &str| {
-            let expected = format!("`postgres://user:password@host/database`, with {what}");
-            Error::argument("url", "a postgres URL".to_owned(), &expected)
-        };
-        let (address, settings) = url.split_once('?').unwrap_or((url, ""));
-        let mut own = Vec::new();
-        let mut others = String::new();
-        for setting in settings.split('&').filter(|setting| !setting.is_empty()) {
-            match setting.split_once('=') {
-                Some(named) if OWN.contains(&named.0) => own.push(named),
-                _ => {
-                    let _never = write!(others, "{}{setting}", if others.is_empty() { '?' } else { '&' });
-                }
-            }
-        }
-        let config = Config::from_str(&format!("{address}{others}"))
-            .map_err(|error| refuse(&format!("settings that can be read: {}", cause_of(&error))))?;
-        let mut options = Self::new(config);
-        for (name, value) in own {
-            let number = || value.parse::<u32>().map_err(|_| refuse(&format!("a whole number as {name}")));
-            options = match name {
-                "schema" => options.schema(value),
-                "connections" => options.connections(number()? as usize),
-                "time" => options.time(match value {
-                    "server" => StoreTime::Server,
-                    "told" => StoreTime::Told,
-                    _ => return Err(refuse("`server` or `told` as time")),
-                }),
-                "connect_timeout_ms" => options.connect_timeout(Duration::from_millis(number()?.into())),
-                _ => options.statement_timeout(Duration::from_millis(number()?.into())),
-            };
-        }
-        if !is_name(&options.schema) {
-            return Err(refuse("a schema of small letters, digits and `_`"));
-        }
-        Ok(options)
+        url::read(url)
     }
 
-    fn new(mut config: Config) -> Self {
+    pub(super) fn new(mut config: Config) -> Self {
         if config.get_application_name().is_none() {
             config.application_name("quotum");
         }
@@ -101,6 +73,7 @@ impl PostgresOptions {
             config,
             schema: "quotum".to_owned(),
             time: StoreTime::Server,
+            roots: None,
             connections: 8,
             connect_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(5),
@@ -118,6 +91,13 @@ impl PostgresOptions {
     /// one that the engine is given ([`Clock`](crate::Clock)).
     pub fn time(mut self, time: StoreTime) -> Self {
         self.time = time;
+        self
+    }
+
+    /// The file of the authorities, in PEM, of which one must have signed the server's certificate: `sslrootcert` in
+    /// the URL. The machine's own by default.
+    pub fn root_certificates(mut self, file: impl Into<PathBuf>) -> Self {
+        self.roots = Some(file.into());
         self
     }
 
@@ -149,7 +129,7 @@ impl PostgresOptions {
     pub fn open(&self) -> Result<PostgresStore, StoreError> {
         let name = self.name();
         let cannot = |detail: &str| StoreError::CannotOpen { name: name.clone(), detail: detail.to_owned() };
-        if !is_name(&self.schema) {
+        if !self.has_schema_name() {
             return Err(cannot("the name of its schema must be of small letters, digits and `_`, at most 63"));
         }
         let terms = Terms {
@@ -159,14 +139,20 @@ impl PostgresOptions {
             connect_timeout: self.connect_timeout,
             statement_timeout: self.statement_timeout,
         };
-        let server = Server::new(self.config.clone(), terms)?;
-        let (config, schema, timeout) = (self.config.clone(), self.schema.clone(), self.connect_timeout);
+        let mut config = self.config.clone();
+        let encryption = encryption(&mut config, self.roots.as_deref()).map_err(|detail| cannot(&detail))?;
+        let server = Server::new(config.clone(), encryption.clone(), terms)?;
+        let (schema, timeout) = (self.schema.clone(), self.connect_timeout);
         let late = cannot(&format!("it did not answer within {} ms: correct its address", timeout.as_millis()));
         pollster::block_on(server.on_own_threads(async move {
-            let prepared = schema::prepare(&config, &schema, &name);
+            let prepared = schema::prepare(&config, encryption, &schema, &name);
             tokio::time::timeout(timeout, prepared).await.unwrap_or(Err(late))
         }))?;
         Ok(PostgresStore::new(server))
+    }
+
+    pub(super) fn has_schema_name(&self) -> bool {
+        is_name(&self.schema)
     }
 
     /// Where the store is, for errors: without the password.
@@ -182,15 +168,10 @@ impl PostgresOptions {
     }
 }
 
+/// Whether a schema may be called this.
 fn is_name(schema: &str) -> bool {
     let mut bytes = schema.bytes();
     bytes.next().is_some_and(|first| first.is_ascii_lowercase() || first == b'_')
         && bytes.all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
         && schema.len() <= 63
-}
-
-/// What could not be read of a URL, without the URL.
-fn cause_of(error: &tokio_postgres::Error) -> String {
-    use std::error::Error as _;
-    error.source().map_or_else(|| "the address".to_owned(), ToString::to_string)
 }

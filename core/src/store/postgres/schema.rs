@@ -7,7 +7,7 @@ use tokio_postgres::types::{FromSql, ToSql, Type};
 use tokio_postgres::{Client, Config, Error};
 
 use super::failure::{failure, text};
-use super::server::encryption;
+use super::tls::{Encryption, encryption_advice};
 use crate::store::StoreError;
 
 /// What turns version `i` of the schema into version `i + 1`. Never edited once released.
@@ -25,9 +25,14 @@ const MIGRATIONS: [&[&str]; 1] = [&[
 const NEWEST: i64 = MIGRATIONS.len() as i64;
 
 /// Checks the database and brings the schema up to date. `schema` is a name without quotes.
-pub(super) async fn prepare(config: &Config, schema: &str, name: &str) -> Result<(), StoreError> {
+pub(super) async fn prepare(
+    config: &Config,
+    encryption: Encryption,
+    schema: &str,
+    name: &str,
+) -> Result<(), StoreError> {
     let cannot = |detail: String| StoreError::CannotOpen { name: name.to_owned(), detail };
-    let (client, connection) = config.connect(encryption()).await.map_err(|error| cannot(advice(&error)))?;
+    let (client, connection) = config.connect(encryption).await.map_err(|error| cannot(advice(&error)))?;
     let driven = tokio::spawn(connection);
     let outcome = prepare_on(&client, schema, name).await;
     drop(client);
@@ -127,7 +132,7 @@ fn advice(error: &Error) -> String {
         Some(&SqlState::INVALID_CATALOG_NAME) => "create the database first",
         Some(&SqlState::TOO_MANY_CONNECTIONS) => "raise the server's max_connections, or make the pools smaller",
         Some(_) => "ask again once the server has finished what it is doing",
-        None => "correct its address, or start the server",
+        None => encryption_advice(error).unwrap_or("correct its address, or start the server"),
     };
     format!("{}: {what}", text(error))
 }

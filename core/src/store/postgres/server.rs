@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Timeouts};
 use futures_channel::oneshot;
 use tokio::runtime::{Builder, Runtime};
-use tokio_postgres::{Config, Error, NoTls, Row};
+use tokio_postgres::{Config, Error, Row};
 
 use super::failure::{failure, is_to_be_repeated, unanswered, unconnected};
 use super::statement::Statement;
+use super::tls::Encryption;
 use crate::error::Retry;
 use crate::store::{StoreError, StoreFuture, StoreTime};
 
@@ -24,11 +25,6 @@ const ATTEMPTS_MAX: u32 = 20;
 
 /// How many threads talk to the server. They only send and receive.
 const THREADS: usize = 2;
-
-/// The one place that knows how connections are encrypted: not yet.
-pub(super) const fn encryption() -> NoTls {
-    NoTls
-}
 
 /// A pool of connections, and the runtime that they live on.
 pub(super) struct Server {
@@ -39,6 +35,7 @@ pub(super) struct Server {
 
 struct Connections {
     pool: Pool,
+    encryption: Encryption,
     schema: String,
     time: StoreTime,
     connect_timeout: Duration,
@@ -63,7 +60,7 @@ impl fmt::Debug for Server {
 
 impl Server {
     /// Starts the threads; connections are made as they are needed.
-    pub(super) fn new(config: Config, terms: Terms) -> Result<Self, StoreError> {
+    pub(super) fn new(config: Config, encryption: Encryption, terms: Terms) -> Result<Self, StoreError> {
         let failed = |error: &dyn fmt::Display| StoreError::Failed { detail: error.to_string(), retry: Retry::Safe };
         let runtime = Builder::new_multi_thread()
             .worker_threads(THREADS)
@@ -71,8 +68,8 @@ impl Server {
             .enable_all()
             .build()
             .map_err(|error| failed(&error))?;
-        let manager =
-            Manager::from_config(config, encryption(), ManagerConfig { recycling_method: RecyclingMethod::Fast });
+        let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let manager = Manager::from_config(config, encryption.clone(), recycling);
         let pool = Pool::builder(manager)
             .max_size(terms.connections_max)
             .timeouts(Timeouts {
@@ -85,7 +82,7 @@ impl Server {
             .map_err(|error| failed(&error))?;
         let Terms { schema, time, connect_timeout, statement_timeout, .. } = terms;
         Ok(Self {
-            pool: Arc::new(Connections { pool, schema, time, connect_timeout, statement_timeout }),
+            pool: Arc::new(Connections { pool, encryption, schema, time, connect_timeout, statement_timeout }),
             runtime: Some(runtime),
         })
     }
@@ -157,7 +154,7 @@ impl Connections {
                 match tokio::time::timeout(self.statement_timeout, connection.query_typed(&text, &values)).await {
                     Ok(outcome) => outcome,
                     Err(_) => {
-                        abandon(connection);
+                        abandon(connection, self.encryption.clone());
                         return Err(unanswered(self.statement_timeout, statement.writes));
                     }
                 };
@@ -187,11 +184,11 @@ impl Connections {
 }
 
 /// Asks the server to give up what a connection is waiting for, and the connection with it.
-fn abandon(connection: Object) {
+fn abandon(connection: Object, encryption: Encryption) {
     let token = connection.cancel_token();
     drop(Object::take(connection));
     tokio::spawn(async move {
         // Where it cannot be asked, it goes on by itself until it finds that nobody listens.
-        let _gone = tokio::time::timeout(Duration::from_secs(5), token.cancel_query(encryption())).await;
+        let _gone = tokio::time::timeout(Duration::from_secs(5), token.cancel_query(encryption)).await;
     });
 }
