@@ -301,7 +301,7 @@ fn units_from_a_block_can_be_refunded_and_reset() {
     let quota = shop.engine();
     let consumed = until_leased(&shop, &quota, "ana", "tokens");
     for _ in 0..30 {
-        quota.consume("ana", &[("tokens", 1)]).unwrap();
+        let _granted = quota.consume("ana", &[("tokens", 1)]).unwrap();
     }
     let states = quota.refund("ana", &[("tokens", 25)]).unwrap();
     assert_eq!(states[0].used, consumed + 5);
