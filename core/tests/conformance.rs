@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "postgres", feature = "redis"))]
 mod servers;
 
 use std::sync::Arc;
@@ -33,4 +33,18 @@ fn the_sqlite_store_conforms() {
 fn the_postgres_store_conforms() {
     let server = servers::Postgres::start_hasty();
     conformance::run(|| Arc::new(server.options().open().unwrap())).assert_passed();
+}
+
+#[cfg(feature = "redis")]
+#[test]
+fn the_redis_store_conforms() {
+    let server = servers::Redis::start();
+    conformance::run(|| Arc::new(server.options().open().unwrap())).assert_passed();
+}
+
+#[cfg(feature = "redis")]
+#[test]
+fn the_redis_store_conforms_on_a_cluster() {
+    let cluster = servers::RedisCluster::start();
+    conformance::run(|| Arc::new(cluster.options().open().unwrap())).assert_passed();
 }

@@ -3,7 +3,7 @@
 #![cfg(feature = "sqlite")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, missing_docs)]
 
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "postgres", feature = "redis"))]
 mod servers;
 
 use std::collections::HashMap;
@@ -23,7 +23,9 @@ use quotum::{Event, EventName, Limit, Period, Timestamp, UNITS_MAX};
 struct Stores {
     stores: Vec<Arc<dyn Store>>,
     #[cfg(feature = "postgres")]
-    _server: servers::Postgres,
+    _postgres: servers::Postgres,
+    #[cfg(feature = "redis")]
+    _redis: (servers::Redis, servers::RedisCluster),
     _folder: tempfile::TempDir,
 }
 
@@ -32,17 +34,25 @@ impl Stores {
         let folder = tempfile::tempdir().unwrap();
         let sqlite = SqliteOptions::at(folder.path().join("quota.db")).durability(Durability::Normal).open().unwrap();
         #[cfg(feature = "postgres")]
-        let server = servers::Postgres::start_hasty();
+        let postgres = servers::Postgres::start_hasty();
+        #[cfg(feature = "redis")]
+        let redis = (servers::Redis::start(), servers::RedisCluster::start());
         let stores: Vec<Arc<dyn Store>> = vec![
             Arc::new(MemoryStore::new()),
             Arc::new(sqlite),
             #[cfg(feature = "postgres")]
-            Arc::new(server.options().open().unwrap()),
+            Arc::new(postgres.options().open().unwrap()),
+            #[cfg(feature = "redis")]
+            Arc::new(redis.0.options().open().unwrap()),
+            #[cfg(feature = "redis")]
+            Arc::new(redis.1.options().open().unwrap()),
         ];
         Self {
             stores,
             #[cfg(feature = "postgres")]
-            _server: server,
+            _postgres: postgres,
+            #[cfg(feature = "redis")]
+            _redis: redis,
             _folder: folder,
         }
     }

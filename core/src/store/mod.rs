@@ -10,9 +10,11 @@ mod layer;
 mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(feature = "redis")]
+mod redis;
 #[cfg(feature = "sqlite")]
 mod sqlite;
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "postgres", feature = "redis"))]
 mod time;
 
 use std::fmt;
@@ -32,9 +34,11 @@ pub use self::layer::{Fault, FaultCounts, FaultRule, Faults};
 pub use self::memory::MemoryStore;
 #[cfg(feature = "postgres")]
 pub use self::postgres::{PostgresOptions, PostgresStore};
+#[cfg(feature = "redis")]
+pub use self::redis::{RedisOptions, RedisStore};
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::{Durability, SqliteOptions, SqliteStore};
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "postgres", feature = "redis"))]
 pub use self::time::StoreTime;
 use crate::clock::Clock;
 use crate::error::Error;
@@ -283,6 +287,8 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 /// - `memory:` keeps everything in this process and loses it at its end.
 /// - `sqlite:quota.db`, with `?synchronous=full|normal` and `&busy_timeout_ms=5000`.
 /// - `postgres://user:password@host/database`, with the crate's feature `postgres`, and `postgres-tls` for encryption.
+/// - `redis://user:password@host:6379`, `rediss://…` through TLS, `redis+unix:///run/redis.sock`, and
+///   `redis://host1:7000,host2:7000?cluster=true`, with the crate's feature `redis`.
 ///
 /// # Errors
 ///
@@ -308,9 +314,17 @@ pub fn open(url: &str) -> Result<Arc<dyn Store>, Error> {
         "postgres" | "postgresql" => {
             Err(Error::argument("url", format!("\"{scheme}:…\""), "the crate's feature `postgres` for this URL"))
         }
+        #[cfg(feature = "redis")]
+        "redis" | "rediss" | "redis+unix" | "valkey" | "valkeys" | "valkey+unix" => {
+            Ok(Arc::new(RedisOptions::from_url(url)?.open()?))
+        }
+        #[cfg(not(feature = "redis"))]
+        "redis" | "rediss" | "redis+unix" | "valkey" | "valkeys" | "valkey+unix" => {
+            Err(Error::argument("url", format!("\"{scheme}:…\""), "the crate's feature `redis` for this URL"))
+        }
         _ => {
             let shown = if rest.contains('@') { format!("\"{scheme}:…\"") } else { format!("{url:?}") };
-            Err(Error::argument("url", shown, "`memory:`, `sqlite:` and the path of a file, or `postgres:`"))
+            Err(Error::argument("url", shown, "`memory:`, `sqlite:` and the path of a file, `postgres:` or `redis:`"))
         }
     }
 }

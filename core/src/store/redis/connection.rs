@@ -1,0 +1,79 @@
+//! One connection to a server, made when it is needed and made anew when it was lost.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, PushInfo, RedisError, Value};
+use tokio::sync::Mutex;
+
+use super::failure::{is_replica, unanswered, unconnected, unreached};
+use super::server::Terms;
+use crate::store::StoreError;
+
+pub(super) struct Connection {
+    client: Client,
+    current: Mutex<Option<Live>>,
+}
+
+#[derive(Clone)]
+struct Live {
+    connection: MultiplexedConnection,
+    /// Whether the server has hung up. Who finds this before he has sent anything loses nothing.
+    is_over: Arc<AtomicBool>,
+}
+
+impl Connection {
+    pub(super) fn new(client: Client) -> Self {
+        Self { client, current: Mutex::new(None) }
+    }
+
+    /// Sends a command once. The outer error says that there is no connection, or no answer in time.
+    pub(super) async fn send(
+        &self,
+        command: &Cmd,
+        writes: bool,
+        terms: &Terms,
+    ) -> Result<Result<Value, RedisError>, StoreError> {
+        let mut live = self.live(terms).await?;
+        let asked = command.query_async(&mut live.connection);
+        let Ok(answer) = tokio::time::timeout(terms.response_timeout, asked).await else {
+            // A server that is gone without a word would be waited for again and again.
+            live.is_over.store(true, Ordering::Release);
+            return Err(unanswered(terms.response_timeout, writes));
+        };
+        if let Err(error) = &answer {
+            // The name of what has become a replica may stand for the new primary by now.
+            if is_replica(error) || matches!(error.kind(), ErrorKind::Io | ErrorKind::Parse) {
+                live.is_over.store(true, Ordering::Release);
+            }
+        }
+        Ok(answer)
+    }
+
+    async fn live(&self, terms: &Terms) -> Result<Live, StoreError> {
+        let mut current = self.current.lock().await;
+        if let Some(live) = current.as_ref().filter(|live| !live.is_over.load(Ordering::Acquire)) {
+            return Ok(live.clone());
+        }
+        let is_over = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&is_over);
+        let hears = move |push: PushInfo| -> Result<(), redis::aio::SendError> {
+            if push.kind == redis::PushKind::Disconnection {
+                told.store(true, Ordering::Release);
+            }
+            Ok(())
+        };
+        // Timeouts are ours, which know what they mean for the caller.
+        let config =
+            AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None).set_push_sender(hears);
+        let connecting = self.client.get_multiplexed_async_connection_with_config(&config);
+        let connection = tokio::time::timeout(terms.connect_timeout, connecting)
+            .await
+            .map_err(|_| unreached(terms.connect_timeout))?
+            .map_err(|error| unconnected(&error))?;
+        let live = Live { connection, is_over };
+        *current = Some(live.clone());
+        Ok(live)
+    }
+}

@@ -1,0 +1,338 @@
+-- In front of every script that works on one account's counters: what the account has, in eight keys of one slot.
+--
+-- A counter is a field of a hash, by subject, metric, period and start. Those of long periods stay for ever; those of
+-- short ones are in a hash of their own, which goes with the two indexes when nobody has made one for long enough.
+local COUNTERS, WINDOWS, ORDER, AGES = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+-- Holds that are open, by when they expire, and what each has set aside: enough to end it whoever comes.
+local OPEN, PARTS = KEYS[5], KEYS[6]
+-- What is remembered of holds, open or not, and until when.
+local HOLDS, ENDS = KEYS[7], KEYS[8]
+
+local UNITS_MAX = 9007199254740991
+-- How long the short windows of an account are kept that does not come back, by the server's clock: 400 days.
+local KEPT_IDLE_MS = 400 * 24 * 3600 * 1000
+-- How many things that are too old are dropped for each one that is added, so that none needs a sweep.
+local DROPPED_AT_ONCE = 4
+
+-- Counters -----------------------------------------------------------------------------------------------------
+
+-- Most counters have only been charged: those are written as one number.
+local function parse(text)
+    local used = tonumber(text or '0')
+    if used then
+        return { used = used, told = 0, held = 0, leased = 0, leases = 0, bonus = 0, overage = 0 }
+    end
+    local n = {}
+    for number in string.gmatch(text, '%d+') do n[#n + 1] = tonumber(number) end
+    return { used = n[1], told = n[2], held = n[3], leased = n[4], leases = n[5], bonus = n[6], overage = n[7] }
+end
+
+local function written(c)
+    if c.told + c.held + c.leases + c.bonus + c.overage == 0 then return digits(c.used) end
+    return string.format('%.0f %.0f %.0f %.0f %.0f %.0f %.0f',
+        c.used, c.told, c.held, c.leased, c.leases, c.bonus, c.overage)
+end
+
+-- The counters of this step, by field, each read once.
+local counters = {}
+
+local function find(is_short, field)
+    local c = counters[field]
+    if not c then
+        local text = redis.call('HGET', is_short and WINDOWS or COUNTERS, field)
+        c = parse(text)
+        c.field, c.is_short, c.is_new, c.text = field, is_short, not text, text
+        counters[field] = c
+    end
+    return c
+end
+
+-- The counter that comes next in the arguments: until when its older windows are forgotten, empty for one that is
+-- kept for ever; what its windows have in common; its start.
+local function next_counter()
+    local before, family, start = next_text(), next_text(), next_text()
+    local c = find(before ~= '', family .. start)
+    c.before, c.family = before, family
+    return c
+end
+
+local function drop(field)
+    redis.call('HDEL', WINDOWS, field)
+    redis.call('ZREM', ORDER, field)
+    redis.call('ZREM', AGES, field)
+end
+
+-- Has the short windows kept for at least so long from now.
+local function keep_windows(ms)
+    if redis.call('PTTL', WINDOWS) < ms then
+        redis.call('PEXPIRE', WINDOWS, digits(ms))
+        redis.call('PEXPIRE', ORDER, digits(ms))
+        redis.call('PEXPIRE', AGES, digits(ms))
+    end
+end
+
+-- Notes a short window that was made, and drops what is too old.
+--
+-- Of the same subject, metric and period, what `Period::kept_for` says, but never the three newest: a clock that is
+-- years ahead then makes nobody's present counter an old one. Of subjects that have not come back, some of those that
+-- were made longest ago, which the server's clock alone decides.
+local function note_window(c)
+    local second = math.floor(server_ms() / 1000)
+    redis.call('ZADD', ORDER, 0, c.field)
+    redis.call('ZADD', AGES, second, c.field)
+    keep_windows(KEPT_IDLE_MS + 24 * 3600 * 1000)
+    -- '0' is the character after '/', with which a family ends.
+    local past = string.sub(c.family, 1, -2) .. '0'
+    local third = redis.call('ZRANGE', ORDER, '(' .. past, '[' .. c.family, 'BYLEX', 'REV', 'LIMIT', 2, 1)[1]
+    if third then
+        for _, field in ipairs(redis.call('ZRANGE', ORDER, '[' .. c.family, '(' .. c.family .. c.before, 'BYLEX')) do
+            if field < third then drop(field) end
+        end
+    end
+    local idle = second - KEPT_IDLE_MS / 1000
+    local old = redis.call('ZRANGE', AGES, '-inf', '(' .. digits(idle), 'BYSCORE', 'LIMIT', 0, DROPPED_AT_ONCE)
+    for _, field in ipairs(old) do
+        if parse(redis.call('HGET', WINDOWS, field)).held > 0 then
+            redis.call('ZADD', AGES, second, field)
+        else
+            drop(field)
+        end
+    end
+end
+
+-- Writes a counter if it has changed. One that holds nothing and never has leaves no trace.
+local function write(c)
+    local text = written(c)
+    if text == (c.text or '0') then return end
+    redis.call('HSET', c.is_short and WINDOWS or COUNTERS, c.field, text)
+    c.text = text
+    if c.is_new and c.is_short and c.family then note_window(c) end
+    c.is_new = false
+end
+
+-- The arithmetic of counter.rs and hold.rs, which explains it ---------------------------------------------------
+
+local function ceiling(c, limit)
+    return limit and math.min(limit + c.bonus, UNITS_MAX) or UNITS_MAX
+end
+
+local function room(c, limit)
+    return math.max(ceiling(c, limit) - (c.used + c.held), 0)
+end
+
+-- Notes the highest threshold that is reached, and returns it if it is new; otherwise 0.
+local function telling(c, limit)
+    if not limit or c.used == 0 then return 0 end
+    local most, reached = ceiling(c, limit), 0
+    if c.used >= most then
+        reached = 100
+    elseif c.used >= (most - c.used) * 4 then
+        -- Four fifths, without a product that a double does not hold.
+        reached = 80
+    end
+    if reached <= c.told then return 0 end
+    c.told = reached
+    return reached
+end
+
+-- Charges what was consumed whether it fits or not.
+local function record(c, amount, limit)
+    local fits = math.min(amount, room(c, limit))
+    c.used = c.used + fits
+    c.overage = math.min(c.overage + (amount - fits), UNITS_MAX)
+end
+
+-- Ends what a hold ('h') or a lease ('l') has set aside, whatever becomes of the units.
+local function unhold(c, kind, amount)
+    c.held = math.max(c.held - amount, 0)
+    if kind == 'l' then
+        c.leased = math.max(c.leased - amount, 0)
+        c.leases = math.max(c.leases - 1, 0)
+    end
+end
+
+-- An unlimited quota is an empty text.
+local function next_limit()
+    return tonumber(next_text())
+end
+
+local function put_balance(list, c)
+    local n = #list
+    list[n + 1], list[n + 2], list[n + 3], list[n + 4] = c.used, c.held, c.leased, c.leases
+    list[n + 5], list[n + 6], list[n + 7] = c.bonus, c.overage, c.told
+end
+
+-- Holds -----------------------------------------------------------------------------------------------------------
+
+-- Ends every hold of the account that has expired, on all its counters at once: one that has expired for somebody
+-- has for everybody, also for those whose clock is behind. What holds have set aside is given back, what leases have
+-- is charged. Each is ended once, so that this costs no more than making them.
+local function expire()
+    local now = digits(now_ms())
+    while true do
+        local due = redis.call('ZRANGE', OPEN, '-inf', now, 'BYSCORE', 'LIMIT', 0, 100)
+        if #due == 0 then return end
+        for _, id in ipairs(due) do
+            local open = cmsgpack.unpack(redis.call('HGET', PARTS, id))
+            for _, part in ipairs(open.parts) do
+                local c = find(part.short, part.field)
+                -- A window that was forgotten stays so.
+                if not c.is_new then
+                    unhold(c, open.kind, part.amount)
+                    if open.kind == 'l' then c.used = math.min(c.used + part.amount, UNITS_MAX) end
+                    write(c)
+                end
+            end
+            redis.call('ZREM', OPEN, id)
+            redis.call('HDEL', PARTS, id)
+        end
+    end
+end
+
+-- What is remembered of a hold or lease, if anything is still.
+local function recall_hold(id)
+    local text = redis.call('HGET', HOLDS, id)
+    if not text then return nil end
+    local hold = cmsgpack.unpack(text)
+    return hold.kept > now_ms() and hold or nil
+end
+
+-- Whether a hold has charged something, or still may: one that has not is made anew under its name. After `expire`.
+local function stands(id)
+    local hold = recall_hold(id)
+    if not hold then return false end
+    if hold.receipt then return hold.charged end
+    return redis.call('HEXISTS', PARTS, id) == 1
+end
+
+-- Remembers a hold until its time, and drops some whose time is over. What nobody comes back to drop goes by itself.
+local function remember_hold(id, hold)
+    local over = redis.call('ZRANGE', ENDS, '-inf', digits(now_ms()), 'BYSCORE', 'LIMIT', 0, DROPPED_AT_ONCE)
+    for _, old in ipairs(over) do
+        redis.call('HDEL', HOLDS, old)
+        redis.call('ZREM', ENDS, old)
+    end
+    redis.call('HSET', HOLDS, id, cmsgpack.pack(hold))
+    redis.call('ZADD', ENDS, digits(hold.kept), id)
+    local left = math.max(hold.kept - now_ms(), 1)
+    if redis.call('PTTL', HOLDS) < left then
+        redis.call('PEXPIRE', HOLDS, digits(left))
+        redis.call('PEXPIRE', ENDS, digits(left))
+    end
+end
+
+-- Opens a hold or a lease: these counters with these amounts, which they have set aside already.
+local function open(id, kind, parts, hold)
+    redis.call('ZADD', OPEN, digits(hold.expires), id)
+    redis.call('HSET', PARTS, id, cmsgpack.pack({ kind = kind, parts = parts }))
+    remember_hold(id, hold)
+    for _, part in ipairs(parts) do
+        if part.short then keep_windows(hold.kept - now_ms()) end
+    end
+end
+
+-- Resolves a hold: 0 it is unknown, 1 settled now, 2 settled before, 3 expired; when; its counters; its receipt.
+-- `used` is what was really used, by metric; of a metric that is not in it, as much as was held.
+local function settle(id, used)
+    local hold = recall_hold(id)
+    if not hold then return { 0 } end
+    if hold.receipt then return { 2, moved_out(hold.at), hold.keys, hold.receipt } end
+    local text = redis.call('HGET', PARTS, id)
+    if not text then return { 3, moved_out(hold.expires) } end
+    local opened, receipt = cmsgpack.unpack(text), {}
+    hold.charged = false
+    for _, part in ipairs(opened.parts) do
+        local c, limit = find(part.short, part.field), tonumber(part.limit)
+        unhold(c, opened.kind, part.amount)
+        local used_before, overage_before = c.used, c.overage
+        local actual = used[part.metric] or part.amount
+        -- What was held has its place already, even under a limit that was lowered since.
+        local within = math.min(actual, part.amount)
+        c.used = c.used + within
+        record(c, actual - within, limit)
+        local crossed = telling(c, limit)
+        write(c)
+        local charged, over = c.used - used_before, c.overage - overage_before
+        hold.charged = hold.charged or charged > 0 or over > 0
+        receipt[#receipt + 1], receipt[#receipt + 2], receipt[#receipt + 3] = part.amount, charged, over
+        put_balance(receipt, c)
+        receipt[#receipt + 1] = crossed
+    end
+    redis.call('ZREM', OPEN, id)
+    redis.call('HDEL', PARTS, id)
+    hold.at, hold.receipt = now_ms(), receipt
+    redis.call('HSET', HOLDS, id, cmsgpack.pack(hold))
+    return { 1, moved_out(hold.at), hold.keys, receipt }
+end
+
+local function next_used()
+    local used = {}
+    for _ = 1, next_number() do
+        local metric, amount = next_text(), next_number()
+        -- The first of those of one metric counts.
+        used[metric] = used[metric] or amount
+    end
+    return used
+end
+
+-- Steps -----------------------------------------------------------------------------------------------------------
+
+-- What was done under an idempotency key, as an answer; nil if nothing was that still counts. After `expire`.
+local function recall(step, arguments)
+    local text = redis.call('GET', step)
+    if not text then return nil end
+    local done = cmsgpack.unpack(text)
+    if done.kept <= now_ms() then return nil end
+    -- What expired or was released has charged nothing, so there is nothing to do twice.
+    if done.hold ~= '' and not stands(done.hold) then return nil end
+    if done.arguments ~= arguments then return { 3 } end
+    return { 2, moved_out(done.at), done.keys, done.balances, done.hold }
+end
+
+-- The server forgets it by itself.
+local function remember(step, done)
+    local left = math.max(done.kept - now_ms(), 1)
+    redis.call('SET', step, cmsgpack.pack(done), 'PX', digits(left))
+end
+
+-- The idempotency key that comes next in the arguments; nil where there is none.
+local function next_once()
+    local arguments = next_text()
+    if arguments == '' then return nil end
+    return { arguments = arguments, kept = moved_in(next_number()), at = now_ms(), hold = '' }
+end
+
+-- Charging ----------------------------------------------------------------------------------------------------------
+
+-- The charges that come next in the arguments.
+local function next_charges()
+    local charges, any_held = {}, false
+    for i = 1, next_number() do
+        local c = next_counter()
+        charges[i] = { c = c, amount = next_number(), limit = next_limit() }
+        any_held = any_held or c.held > 0
+    end
+    return charges, any_held
+end
+
+-- What the counters of charges hold, in their order.
+local function balances(charges)
+    local list = {}
+    for _, charge in ipairs(charges) do put_balance(list, charge.c) end
+    return list
+end
+
+-- Decides charges, all or nothing: 0 refused, 1 granted; the balances; the thresholds that were reached. Nothing is
+-- written yet.
+local function add(charges, to)
+    local before = balances(charges)
+    local after, crossed = {}, {}
+    for i, charge in ipairs(charges) do
+        local c = charge.c
+        if charge.amount > room(c, charge.limit) then return { 0, before } end
+        c[to] = c[to] + charge.amount
+        crossed[i] = telling(c, charge.limit)
+        put_balance(after, c)
+    end
+    return { 1, after, crossed }
+end

@@ -1,0 +1,3 @@
+//! The Redis store on a real server.
+
+#![cfg(feature = "redis")]
