@@ -4,7 +4,7 @@
 //! in the middle of the reply. What they do not know the outcome of they ask again under the same name, as an engine
 //! does, until there is an answer. So in the end they know what every counter must hold, to the unit.
 
-#![cfg(feature = "postgres")]
+#![cfg(any(feature = "postgres", feature = "redis"))]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::print_stdout, missing_docs)]
 
 mod servers;
@@ -29,6 +29,7 @@ const TIGHT: u64 = 2_000;
 /// 2026-03-01T00:00:00Z.
 const NOW_S: i64 = 1_772_323_200;
 
+#[cfg(feature = "postgres")]
 #[test]
 fn a_thousand_cuts_on_postgres_charge_everything_once() {
     let server = servers::Postgres::start_hasty();
@@ -36,6 +37,17 @@ fn a_thousand_cuts_on_postgres_charge_everything_once() {
         let options = server.options_at(&format!("postgres://quotum@{proxy}/postgres")).connections(3);
         let options = options.connect_timeout(Duration::from_secs(5)).statement_timeout(Duration::from_millis(500));
         Arc::new(options.open().unwrap())
+    });
+}
+
+#[cfg(feature = "redis")]
+#[test]
+fn a_thousand_cuts_on_redis_charge_everything_once() {
+    let server = servers::Redis::start();
+    cut_a_thousand_times("redis", server.upstream(), |proxy| {
+        let options = quotum::store::RedisOptions::from_url(&format!("redis://{proxy}")).unwrap().connections(3);
+        let options = options.connect_timeout(Duration::from_secs(5)).response_timeout(Duration::from_millis(500));
+        Arc::new(options.time(quotum::store::StoreTime::Told).open().unwrap())
     });
 }
 

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::Upstream;
 use quotum::store::{RedisOptions, StoreTime};
 
 const MISSING: &str = "these tests need a Redis server of version 7 or newer, which is not installed: \
@@ -78,6 +79,11 @@ impl Redis {
 
     pub fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// Where a proxy finds it.
+    pub fn upstream(&self) -> Upstream {
+        Upstream::Unix(self.socket().into())
     }
 
     pub fn url(&self) -> String {
