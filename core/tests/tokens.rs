@@ -296,7 +296,7 @@ fn switching_quotas_off_lets_nobody_in_and_still_tells_who_asks() {
     assert_eq!(refused.denied.unwrap().reason, Reason::Unauthenticated);
     let known = quota.admit(&Request::with_token("key-of-ana").costs(&[("jobs", 99)])).unwrap();
     assert_eq!((known.allowed, known.subject.as_deref()), (true, Some("ana")));
-    assert_eq!(known.identity.unwrap().subject, "ana".into());
+    assert_eq!(&*known.identity.unwrap().subject, "ana");
     assert_eq!(quota.consume("bob", &[("jobs", 99)]).unwrap().subject.as_deref(), Some("bob"));
 }
 
