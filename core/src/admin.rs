@@ -14,7 +14,7 @@ use crate::debt::Debt;
 use crate::decision::QuotaState;
 use crate::error::{Error, Retry};
 use crate::event::{Event, EventName, EventQuery};
-use crate::plan::{Plan, Plans};
+use crate::plan::{Plan, Plans, Rate};
 use crate::planted::planted;
 use crate::policy::Enforcement;
 use crate::rate::RateKey;
@@ -374,7 +374,14 @@ impl Admission {
         let now = call.monotonic(&*self.clock);
         for scope in plans.scopes() {
             let rates = plans.iter().filter_map(|plan| plans.rate(plan, scope));
-            rates.for_each(|rate| self.rates.clear(scope, key, rate, now));
+            let mut is_shared = false;
+            rates.for_each(|rate| {
+                self.rates.clear(scope, key, rate, now);
+                is_shared |= rate.shared;
+            });
+            if is_shared {
+                self.store.rate(call, &Rate::unlimited().shared_cost(scope, key, 1, 0)).await?;
+            }
         }
         let event = Event {
             subject: key.text().filter(|text| text.len() <= SUBJECT_BYTES_MAX).map(Into::into),

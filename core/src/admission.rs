@@ -22,7 +22,7 @@ use crate::observer::Observer;
 use crate::plan::catalog::Catalog;
 use crate::plan::{FeatureValue, Plans, upgrade};
 use crate::policy::{Enforcement, Modes, Switchboard};
-use crate::rate::RateTable;
+use crate::rate::{RateDecision, RateTable};
 use crate::recall::{Found, Recalled};
 use crate::record::{Changes, Records};
 use crate::request::{Purpose, Request, Who};
@@ -116,7 +116,9 @@ impl Admission {
     async fn decide_for_anyone(&self, call: Call, request: &Request<'_>) -> Result<Decision, Error> {
         let wanted = request.pace.and_then(|pace| Some((pace, pace.key?)));
         match wanted.filter(|_| request.features.is_empty() && request.costs.is_empty()) {
-            Some((pace, key)) => self.pace_anyone(&*self.catalog.plans(call).await?, pace, key, request.purpose),
+            Some((pace, key)) => {
+                self.pace_anyone(call, &*self.catalog.plans(call).await?, pace, key, request.purpose).await
+            }
             None => {
                 let expected = "a rate for a key and nothing else, because nobody is known to have a plan";
                 Err(Error::argument("request", "a request by anyone", expected))
@@ -136,7 +138,8 @@ impl Admission {
     async fn decide_for(&self, caller: Caller, modes: &Arc<Modes>, request: &Request<'_>) -> Result<Decision, Error> {
         let asks = Asks::of(&caller.standing.plans, request)?;
         // By the time of now: the store may have been asked about the caller.
-        let (rates, denied) = self.gate(&caller, request, &asks, self.clock.monotonic())?;
+        let shared = self.paced_in_store(&caller, request.pace, request.purpose).await?;
+        let (rates, denied) = self.gate(&caller, request, &asks, shared, self.clock.monotonic())?;
         if let Some(denied) = denied {
             return Ok(denied);
         }
@@ -158,9 +161,10 @@ impl Admission {
         caller: &Caller,
         request: &Request<'_>,
         asks: &Asks<'_>,
+        shared: Option<RateDecision>,
         now: Duration,
     ) -> Result<Gated, Error> {
-        let paced = request.pace.map(|pace| self.pace(caller, pace, request.purpose, now)).transpose()?;
+        let paced = request.pace.map(|pace| self.pace(caller, pace, request.purpose, shared, now)).transpose()?;
         let (rates, denial) = paced.unwrap_or_default();
         if let Some(denial) = denial {
             let denied = caller.deny(Vec::new(), denial);

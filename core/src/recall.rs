@@ -103,9 +103,12 @@ impl Admission {
             Ok(asks) => asks,
             Err(error) => return Some(Err(error)),
         };
+        if self.is_paced_in_store(caller, request.pace) {
+            return None;
+        }
         // Before the rate takes anything: it must not take it again on the way to the store.
         let weighed = self.weigh_known(caller, modes, request, &asks.costs)?;
-        Some(match self.gate(caller, request, &asks, caller.call.monotonic(&*self.clock)) {
+        Some(match self.gate(caller, request, &asks, None, caller.call.monotonic(&*self.clock)) {
             Err(error) => Err(error),
             Ok((_, Some(denied))) => Ok(denied),
             Ok((rates, None)) => Ok(Decision { rates, ..weighed.decide(self) }),

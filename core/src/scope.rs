@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::plan::{Plan, Plans, Rate, UNITS_MAX};
 use crate::rate::{RateDecision, RateKey, RateState};
 use crate::request::{Pace, Purpose};
-use crate::store::Wait;
+use crate::store::{self, Call, Wait, pace_all};
 
 /// How one window of a scope's rate stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -29,24 +29,24 @@ impl Admission {
     /// The stage of a request that a rate decides: how its windows stand, and the denial, if it is one.
     ///
     /// It takes what it allows although the quota may deny later: a rate limits attempts.
+    ///
+    /// `shared` is what the store has decided, of a rate that is counted there.
     pub(crate) fn pace(
         &self,
         caller: &Caller,
         pace: Pace<'_>,
         purpose: Purpose,
+        shared: Option<RateDecision>,
         now: Duration,
     ) -> Result<(Vec<ScopeState>, Option<Denial>), Error> {
         let scope = caller.standing.plans.scope(pace.scope)?;
         check_cost(pace.cost)?;
         let plan = &caller.standing.plan;
-        let key = pace.key.unwrap_or_else(|| RateKey::from(&*caller.owners.subject));
         let Some(rate) = caller.standing.plans.rate(plan, scope) else {
             return Ok((Vec::new(), Some(not_granted(scope))));
         };
-        let decision = match purpose {
-            Purpose::Charge => self.rates.decide(scope, key, rate, plan.rate_multiplier, pace.cost, now),
-            Purpose::Look => self.rates.peek(scope, key, rate, plan.rate_multiplier, pace.cost, now),
-        };
+        let paced = Paced { scope, key: key_of(caller, pace), rate, multiplier: plan.rate_multiplier, cost: pace.cost };
+        let decision = shared.unwrap_or_else(|| self.decide_here(&paced, purpose, now));
         let states = states_of(scope, &decision);
         let denial = (!decision.allowed).then(|| {
             let faster = |plan: &&Arc<Plan>| {
@@ -71,12 +71,68 @@ impl Admission {
         let plans = self.plans(wait).await?;
         let scope = plans.scope(scope)?;
         let Some(rate) = plans.shared_rate(scope) else { return Ok(RateDecision::never()) };
-        Ok(self.rates.decide(scope, key, rate, 1, cost, self.clock.monotonic()))
+        let paced = Paced { scope, key, rate, multiplier: 1, cost };
+        Ok(self.decide_rate(self.call(wait), &paced, Purpose::Charge).await)
+    }
+
+    /// The decision of a request's rate, where that is made in the store.
+    pub(crate) async fn paced_in_store(
+        &self,
+        caller: &Caller,
+        pace: Option<Pace<'_>>,
+        purpose: Purpose,
+    ) -> Result<Option<RateDecision>, Error> {
+        let Some(pace) = pace else { return Ok(None) };
+        let scope = caller.standing.plans.scope(pace.scope)?;
+        check_cost(pace.cost)?;
+        let plan = &caller.standing.plan;
+        let Some(rate) = caller.standing.plans.rate(plan, scope).filter(|rate| rate.shared) else { return Ok(None) };
+        let paced = Paced { scope, key: key_of(caller, pace), rate, multiplier: plan.rate_multiplier, cost: pace.cost };
+        Ok(Some(self.decide_rate(caller.call, &paced, purpose).await))
+    }
+
+    /// Whether a request's rate is counted in the store.
+    pub(crate) fn is_paced_in_store(&self, caller: &Caller, pace: Option<Pace<'_>>) -> bool {
+        let plans = &caller.standing.plans;
+        let scope = pace.and_then(|pace| plans.scope(pace.scope).ok());
+        scope.and_then(|scope| plans.rate(&caller.standing.plan, scope)).is_some_and(|rate| rate.shared)
+    }
+
+    /// A decision in the store, of a rate that is counted there, or in memory.
+    async fn decide_rate(&self, call: Call, paced: &Paced<'_>, purpose: Purpose) -> RateDecision {
+        let Paced { scope, key, rate, multiplier, cost } = *paced;
+        if rate.shared {
+            let taken = rate.shared_cost(scope, key, multiplier, cost);
+            let asked = match purpose {
+                Purpose::Charge => taken.clone(),
+                Purpose::Look => rate.shared_cost(scope, key, multiplier, 0),
+            };
+            match self.store.rate(call, &asked).await {
+                Ok(found) if purpose == Purpose::Look => {
+                    let allowed = pace_all(&taken.windows, &found.debts_ns, 0).allowed;
+                    return rate.decided(multiplier, cost, &store::Paced { allowed, ..found });
+                }
+                Ok(found) => return rate.decided(multiplier, cost, &found),
+                // A rate protects what is behind it also then: each process by itself.
+                Err(error) => tracing::debug!(target: "quotum", %error, %scope, "a shared rate is counted here alone"),
+            }
+        }
+        self.decide_here(paced, purpose, self.clock.monotonic())
+    }
+
+    /// A decision in memory.
+    fn decide_here(&self, paced: &Paced<'_>, purpose: Purpose, now: Duration) -> RateDecision {
+        let Paced { scope, key, rate, multiplier, cost } = *paced;
+        match purpose {
+            Purpose::Charge => self.rates.decide(scope, key, rate, multiplier, cost, now),
+            Purpose::Look => self.rates.peek(scope, key, rate, multiplier, cost, now),
+        }
     }
 
     /// The same as a stage of a request by somebody who is not known.
-    pub(crate) fn pace_anyone(
+    pub(crate) async fn pace_anyone(
         &self,
+        call: Call,
         plans: &Plans,
         pace: Pace<'_>,
         key: RateKey<'_>,
@@ -85,17 +141,29 @@ impl Admission {
         check_cost(pace.cost)?;
         let scope = plans.scope(pace.scope)?;
         let Some(rate) = plans.shared_rate(scope) else { return Ok(Decision::deny(None, not_granted(scope))) };
-        let now = self.clock.monotonic();
-        let decision = match purpose {
-            Purpose::Charge => self.rates.decide(scope, key, rate, 1, pace.cost, now),
-            Purpose::Look => self.rates.peek(scope, key, rate, 1, pace.cost, now),
-        };
+        let paced = Paced { scope, key, rate, multiplier: 1, cost: pace.cost };
+        let decision = self.decide_rate(call, &paced, purpose).await;
         let rates = states_of(scope, &decision);
         Ok(match decision.allowed {
             true => Decision { rates, ..Decision::allow() },
             false => Decision { rates, ..Decision::deny(None, denied(scope, &decision, pace.cost)) },
         })
     }
+}
+
+/// A cost on a rate.
+#[derive(Clone, Copy)]
+struct Paced<'p> {
+    scope: &'p Arc<str>,
+    key: RateKey<'p>,
+    rate: &'p Rate,
+    multiplier: u32,
+    cost: u64,
+}
+
+/// The key that a request counts under: its subject, where it gives no other.
+fn key_of<'c>(caller: &'c Caller, pace: Pace<'c>) -> RateKey<'c> {
+    pace.key.unwrap_or_else(|| RateKey::from(&*caller.owners.subject))
 }
 
 /// Whether another plan's rate would have let a cost pass, had the key asked for the same units under it.

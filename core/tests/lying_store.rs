@@ -10,8 +10,8 @@ use std::time::Duration;
 use quotum::blocking::Quota;
 use quotum::store::{
     Adjustment, Balance, Call, Census, Charge, Charged, CounterKey, Forgotten, Hold, KeptIdentity, Lease, Leased,
-    MemoryStore, Once, Outcome, Receipt, Settle, Settled, Store, StoreError, StoreFuture, StoredPlans, Subscriber,
-    SubscriberQuery,
+    MemoryStore, Once, Outcome, Paced, Receipt, Settle, Settled, SharedRate, Store, StoreError, StoreFuture,
+    StoredPlans, Subscriber, SubscriberQuery,
 };
 use quotum::token::TokenDigest;
 use quotum::{
@@ -126,6 +126,10 @@ impl Store for Liar {
 
     fn hold<'a>(&'a self, call: Call, hold: &'a Hold) -> StoreFuture<'a, Charged> {
         self.charged().map_or_else(|| self.truth.hold(call, hold), at_once)
+    }
+
+    fn rate<'a>(&'a self, call: Call, rate: &'a SharedRate) -> StoreFuture<'a, Paced> {
+        self.truth.rate(call, rate)
     }
 
     fn lease<'a>(&'a self, call: Call, lease: &'a Lease) -> StoreFuture<'a, Leased> {

@@ -195,6 +195,14 @@ fn every_kind_of_bad_quota_is_refused() {
 #[test]
 fn what_is_allowed_without_the_store_is_units_of_a_metric_that_the_plan_has() {
     let known = "found \"jbs\", expected a metric of the plan's quotas: jobs";
+    refused(
+        "rates = { api = { limits = '1/day', shared = 1 } }",
+        "plans.pro.rates.api.shared",
+        "expected true or false",
+    );
+    let by_gcra = "expected the algorithm gcra, by which shared rates are counted";
+    let fixed = "rates = { api = { limits = '1/day', algorithm = 'fixed_window', shared = true } }";
+    refused(fixed, "plans.pro.rates.api", by_gcra);
     refused("lease = { jbs = \"off\" }", "plans.pro.lease.jbs", known);
     for value in ["\"on\"", "5", "true"] {
         refused(

@@ -118,6 +118,9 @@ pub struct Rate {
     /// Up to [`WINDOWS_MAX`](Self::WINDOWS_MAX) limits, no two of them for one window; none where the scope is
     /// `"unlimited"`.
     pub limits: Vec<RateLimit>,
+    /// Whether it is counted in the store, for all processes together, and not in each one's memory. While the store
+    /// cannot be asked, each counts by itself.
+    pub shared: bool,
 }
 
 impl Rate {
@@ -127,7 +130,7 @@ impl Rate {
     /// No limit: `"unlimited"`.
     #[must_use]
     pub const fn unlimited() -> Self {
-        Self { algorithm: Algorithm::Gcra, limits: Vec::new() }
+        Self { algorithm: Algorithm::Gcra, limits: Vec::new(), shared: false }
     }
 
     /// Limits that are decided together.
@@ -145,14 +148,28 @@ impl Rate {
                 return expected(format!("{limit} beside another limit of its window"), "one limit for each window");
             }
         }
-        let rate = Self { algorithm, limits };
+        let rate = Self { algorithm, limits, shared: false };
+        rate.check_times(1)?;
+        Ok(rate)
+    }
+
+    /// The same rate, counted in the store: see [`shared`](Self::shared).
+    ///
+    /// # Errors
+    ///
+    /// For another algorithm than [`Algorithm::Gcra`], and for a burst that takes longer than 104 days to come back.
+    pub fn in_store(self) -> Result<Self, InvalidLimit> {
+        let rate = Self { shared: true, ..self };
         rate.check_times(1)?;
         Ok(rate)
     }
 
     /// Refuses limits that the algorithm cannot keep once they are multiplied.
     pub(super) fn check_times(&self, multiplier: u32) -> Result<(), InvalidLimit> {
-        self.limits.iter().try_for_each(|limit| self.algorithm.check(limit.times(multiplier)))
+        self.limits.iter().map(|limit| limit.times(multiplier)).try_for_each(|limit| {
+            self.algorithm.check(limit)?;
+            if self.shared { self.algorithm.check_shared(limit) } else { Ok(()) }
+        })
     }
 }
 
@@ -173,12 +190,15 @@ impl Serialize for Rate {
         if self.limits.is_empty() {
             return serializer.serialize_str("unlimited");
         }
-        if self.algorithm == Algorithm::default() {
+        if self.algorithm == Algorithm::default() && !self.shared {
             return self.limits.serialize(serializer);
         }
-        let mut table = serializer.serialize_struct("Rate", 2)?;
+        let mut table = serializer.serialize_struct("Rate", 2 + usize::from(self.shared))?;
         table.serialize_field("limits", &self.limits)?;
         table.serialize_field("algorithm", &self.algorithm)?;
+        if self.shared {
+            table.serialize_field("shared", &true)?;
+        }
         table.end()
     }
 }

@@ -288,19 +288,20 @@ fn read_quotas(node: &Node, key: &str, problems: &mut Problems) -> Option<Vec<Qu
     }
 }
 
-/// A limit, a list of them, or a table that names an algorithm too.
+/// A limit, a list of them, or a table that says by which algorithm, and where, they are counted.
 fn read_rate(node: &Node, key: &str, problems: &mut Problems) -> Option<Rate> {
-    let (limits, algorithm) = match &node.value {
+    let (limits, algorithm, is_shared) = match &node.value {
         Value::Text(text) if text == "unlimited" => return Some(Rate::unlimited()),
         Value::Table(_) => {
-            let mut table = Table::open(node, key.to_owned(), &["limits", "algorithm"], problems)?;
+            let mut table = Table::open(node, key.to_owned(), &["limits", "algorithm", "shared"], problems)?;
             let limits = table.take_required("limits", "a rate such as \"10/minute\"", problems, read_limits)?;
             let algorithm = table.take("algorithm", problems, read_algorithm).unwrap_or_default();
-            (limits, algorithm)
+            (limits, algorithm, table.take("shared", problems, read_bool).unwrap_or(false))
         }
-        _ => (read_limits(node, key, problems)?, Algorithm::default()),
+        _ => (read_limits(node, key, problems)?, Algorithm::default(), false),
     };
-    Rate::new(algorithm, limits).map_or_else(|error| problems.refuse(node, key, &error.to_string()), Some)
+    let rate = Rate::new(algorithm, limits).and_then(|rate| if is_shared { rate.in_store() } else { Ok(rate) });
+    rate.map_or_else(|error| problems.refuse(node, key, &error.to_string()), Some)
 }
 
 fn read_algorithm(node: &Node, key: &str, problems: &mut Problems) -> Option<Algorithm> {

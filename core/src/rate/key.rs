@@ -3,6 +3,8 @@
 use std::hash::Hasher;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::store::Fingerprint;
+
 /// The length of the IPv6 prefix that counts as one caller: what one customer of a provider is given,
 /// who may use all of its addresses ([RFC 6177](https://www.rfc-editor.org/rfc/rfc6177)).
 const IPV6_PREFIX_BITS: u8 = 64;
@@ -70,6 +72,15 @@ impl RateKey<'_> {
                 Self(Kind::Ipv4(addr.to_bits() & u32::from_be_bytes([a, b, c, d])))
             }
             IpAddr::V6(addr) => Self(Kind::Ipv6(addr.to_bits() & prefix(128))),
+        }
+    }
+
+    /// Tells this key in a scope from all others, in a store.
+    pub(super) fn fingerprint(&self, scope: &str) -> Fingerprint {
+        match self.0 {
+            Kind::Text(text) => Fingerprint::of(&[scope.as_bytes(), b"text", text.as_bytes()]),
+            Kind::Ipv4(bits) => Fingerprint::of(&[scope.as_bytes(), b"ipv4", &bits.to_be_bytes()]),
+            Kind::Ipv6(bits) => Fingerprint::of(&[scope.as_bytes(), b"ipv6", &bits.to_be_bytes()]),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Rates: how fast a key may ask. In memory, bounded, and lost when the process ends.
+//! Rates: how fast a key may ask. In memory, bounded, and lost when the process ends; or shared, in the store.
 //!
 //! [`RateTable`] decides a [`Rate`](crate::Rate) for a key, in all of its windows at once. It knows
 //! nothing of plans, subjects or stores, and takes the time as an argument:
@@ -31,12 +31,14 @@
 //! | `set.rs` | which states share a place, and which of them has to go |
 //! | `table.rs` | finds the set, and decides all windows under its lock |
 //! | `decision.rs` | the answer |
+//! | `shared.rs` | the same for rates that are counted in the store |
 
 mod algorithm;
 mod decision;
 mod key;
 mod meter;
 mod set;
+pub(crate) mod shared;
 mod state;
 mod table;
 

@@ -44,6 +44,7 @@ use crate::clock::Clock;
 use crate::error::Error;
 use crate::event::{Event, EventQuery};
 use crate::plan::Plans;
+pub use crate::rate::shared::{Paced, SharedRate, SharedWindow, pace_all};
 use crate::subscription::{Status, Subscription};
 use crate::token::{Identity, TokenDigest};
 pub use crate::usage::counter::{
@@ -257,6 +258,10 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         once: Option<&'a Once>,
         event: &'a Event,
     ) -> StoreFuture<'a, Charged>;
+
+    /// Takes a cost from every window of a rate, as [`pace_all`] says, or from none. The time is the store's own, to
+    /// the millisecond; one that goes back gives nothing back.
+    fn rate<'a>(&'a self, call: Call, rate: &'a SharedRate) -> StoreFuture<'a, Paced>;
 
     /// Who a token stands for, if that was put and is still kept.
     fn identity<'a>(&'a self, call: Call, token: &'a TokenDigest) -> StoreFuture<'a, Option<KeptIdentity>>;

@@ -290,6 +290,10 @@ impl Store for Witness {
         })
     }
 
+    fn rate<'a>(&'a self, call: Call, rate: &'a SharedRate) -> StoreFuture<'a, Paced> {
+        self.store.rate(call, rate)
+    }
+
     fn lease<'a>(&'a self, call: Call, lease: &'a Lease) -> StoreFuture<'a, Leased> {
         self.store.lease(call, lease)
     }

@@ -30,7 +30,7 @@ pub(super) async fn plans_read_back_equal_and_their_version_rises(case: &Case) -
             name = "Grátis"
             names = {{ en = "Free" }}
             quotas = {{ jobs = ["{units}/day", "100/billing_month"], exports = "unlimited", calls = "unlimited/year" }}
-            rates = {{ api = ["10/minute burst 3", "100/15 minutes"], login = {{ limits = "5/hour", algorithm = "fixed_window" }} }}
+            rates = {{ api = ["10/minute burst 3", "100/15 minutes"], all = {{ limits = "5/second", shared = true }}, login = {{ limits = "5/hour", algorithm = "fixed_window" }} }}
             rate_multiplier = 2
             member_quotas = {{ jobs = "2/day" }}
             allow_degraded = {{ jobs = 3 }}

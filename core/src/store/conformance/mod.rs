@@ -27,6 +27,7 @@ mod identities;
 mod leases;
 mod log;
 mod once;
+mod rates;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -180,6 +181,13 @@ rules![
         a_threshold_that_is_reached_by_a_block_is_told_when_it_is_settled,
         blocks_holds_and_charges_at_once_use_exactly_the_limit,
         a_block_that_expires_while_it_is_settled_does_one_of_the_two;
+    rates:
+        a_cost_is_taken_from_every_window_or_from_none,
+        what_was_taken_comes_back_with_time,
+        a_clock_that_goes_back_gives_nothing_back,
+        a_rate_without_windows_is_forgotten,
+        windows_that_have_changed_owe_no_more_than_they_can,
+        of_many_who_ask_at_once_as_many_pass_as_may;
     identities:
         an_identity_is_kept_until_its_time,
         identities_are_forgotten_by_token_and_by_subject,

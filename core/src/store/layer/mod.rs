@@ -21,7 +21,7 @@ pub(crate) use self::guard::Guard;
 pub use self::timeout::Timeout;
 use super::{
     Adjustment, Balance, Call, Census, Charge, Charged, CounterKey, Forgotten, Hold, KeptIdentity, Lease, Leased, Once,
-    Settle, Settled, Store, StoreError, StoreFuture, StoredPlans, Subscriber, SubscriberQuery,
+    Paced, Settle, Settled, SharedRate, Store, StoreError, StoreFuture, StoredPlans, Subscriber, SubscriberQuery,
 };
 use crate::error::Retry;
 use crate::event::{Event, EventQuery};
@@ -47,6 +47,7 @@ pub enum Step {
     Lease,
     Balances,
     Adjust,
+    Rate,
     Identity,
     PutIdentity,
     ForgetIdentities,
@@ -68,6 +69,7 @@ impl Step {
                 | Self::Settle
                 | Self::Lease
                 | Self::Adjust
+                | Self::Rate
                 | Self::PutIdentity
                 | Self::ForgetIdentities
                 | Self::Record
@@ -216,6 +218,10 @@ impl<L: Layer> Store for Layered<L> {
         event: &'a Event,
     ) -> StoreFuture<'a, Charged> {
         self.step(call, Step::Adjust, |store| store.adjust(call, adjustments, once, event))
+    }
+
+    fn rate<'a>(&'a self, call: Call, rate: &'a SharedRate) -> StoreFuture<'a, Paced> {
+        self.step(call, Step::Rate, |store| store.rate(call, rate))
     }
 
     fn identity<'a>(&'a self, call: Call, token: &'a TokenDigest) -> StoreFuture<'a, Option<KeptIdentity>> {

@@ -4,6 +4,7 @@
 mod counters;
 mod ledger;
 mod log;
+mod rates;
 mod sweeps;
 
 use std::collections::BTreeMap;
@@ -18,10 +19,12 @@ use parking_lot::{Mutex, RwLock};
 use self::counters::{Counters, Kind};
 use self::ledger::Ledger;
 use self::log::Log;
+use self::rates::Rates;
 use self::sweeps::Sweeps;
 use super::{
     Adjustment, Balance, Call, Census, Charge, Charged, CounterKey, Forgotten, Hold, KeptIdentity, Lease, Leased, Once,
-    Outcome, Settle, Settled, Store, StoreFuture, StoredPlans, Subscriber, SubscriberQuery, charge_all, lease_all,
+    Outcome, Paced, Settle, Settled, SharedRate, Store, StoreFuture, StoredPlans, Subscriber, SubscriberQuery,
+    charge_all, lease_all,
 };
 use crate::event::{Event, EventName, EventQuery};
 use crate::plan::Plans;
@@ -51,6 +54,7 @@ pub struct MemoryStore {
     /// Locked before any counter.
     ledger: Mutex<Ledger>,
     log: Mutex<Log>,
+    rates: Mutex<Rates>,
     /// The latest time that anybody has told, in milliseconds: the store's own clock, by which holds
     /// expire. Were it to go back, a hold might be settled that has expired on some of its counters.
     latest_ms: AtomicI64,
@@ -68,6 +72,7 @@ impl MemoryStore {
             counters: Counters::new(),
             ledger: Mutex::default(),
             log: Mutex::default(),
+            rates: Mutex::default(),
             latest_ms: AtomicI64::new(i64::MIN),
         }
     }
@@ -343,6 +348,10 @@ impl Store for MemoryStore {
         event: &'a Event,
     ) -> StoreFuture<'a, Charged> {
         lazily(move || self.adjust_now(call, adjustments, once, event))
+    }
+
+    fn rate<'a>(&'a self, call: Call, rate: &'a SharedRate) -> StoreFuture<'a, Paced> {
+        lazily(move || self.rates.lock().pace(rate, call.now.as_millisecond()))
     }
 
     fn identity<'a>(&'a self, call: Call, token: &'a TokenDigest) -> StoreFuture<'a, Option<KeptIdentity>> {

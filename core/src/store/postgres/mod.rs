@@ -10,6 +10,7 @@ mod failure;
 mod log;
 #[cfg_attr(not(feature = "postgres-tls"), allow(clippy::clone_on_copy, reason = "a connector with TLS is no copy"))]
 mod options;
+mod rate;
 mod schema;
 #[cfg_attr(not(feature = "postgres-tls"), allow(clippy::clone_on_copy, reason = "a connector with TLS is no copy"))]
 mod server;
@@ -26,7 +27,7 @@ use self::server::Server;
 use self::statement::{Bytes, Statement};
 use super::{
     Adjustment, Balance, Call, Census, Charge, Charged, CounterKey, Forgotten, Hold, KeptIdentity, Lease, Leased, Once,
-    Settle, Settled, Store, StoreError, StoreFuture, StoredPlans, Subscriber, SubscriberQuery,
+    Paced, Settle, Settled, SharedRate, Store, StoreError, StoreFuture, StoredPlans, Subscriber, SubscriberQuery,
 };
 use crate::event::{Event, EventName, EventQuery};
 use crate::plan::Plans;
@@ -172,6 +173,10 @@ impl Store for PostgresStore {
         let statement =
             counter::adjusting(call.now, adjustments, once).and_then(|statement| log::with_event(statement, event));
         self.server.ask_one(whole!(statement), counter::charged)
+    }
+
+    fn rate<'a>(&'a self, call: Call, rate: &'a SharedRate) -> StoreFuture<'a, Paced> {
+        self.server.ask_one(rate::pacing(call.now, rate), rate::paced)
     }
 
     fn identity<'a>(&'a self, call: Call, token: &'a TokenDigest) -> StoreFuture<'a, Option<KeptIdentity>> {

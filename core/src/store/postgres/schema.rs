@@ -18,6 +18,7 @@ const MIGRATIONS: [&[&str]; 1] = [&[
     include_str!("schema/charges.sql"),
     include_str!("schema/holds.sql"),
     include_str!("schema/leases.sql"),
+    include_str!("schema/rates.sql"),
     include_str!("schema/log.sql"),
 ]];
 

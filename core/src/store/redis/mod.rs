@@ -31,13 +31,14 @@ use self::names::Names;
 pub use self::options::RedisOptions;
 use self::reply::Reply;
 use self::script::{
-    ADJUST, BALANCES, CHARGE, FORGET_IDENTITIES, HOLD, IDENTITY, LEASE, PUT_IDENTITY, PUT_PLANS, RECORD, SETTLE, Step,
-    json,
+    ADJUST, BALANCES, CHARGE, FORGET_IDENTITIES, HOLD, IDENTITY, LEASE, PUT_IDENTITY, PUT_PLANS, RATE, RECORD, SETTLE,
+    Step, json,
 };
 use self::server::{Shared, Threads};
 use super::{
     Adjustment, Balance, Call, Census, Charge, Charged, CounterKey, Forgotten, Hold, KeptIdentity, Lease, Leased, Once,
-    Outcome, Settle, Settled, Store, StoreError, StoreFuture, StoredPlans, Subscriber, SubscriberQuery,
+    Outcome, Paced, Settle, Settled, SharedRate, SharedWindow, Store, StoreError, StoreFuture, StoredPlans, Subscriber,
+    SubscriberQuery,
 };
 use crate::HoldId;
 use crate::event::{Event, EventName, EventQuery};
@@ -335,6 +336,21 @@ impl Store for RedisStore {
             // It is done. Where it cannot be told now, whoever reads the log next tells it.
             let _told_later = outbox::empty(&server, &names, call, &payer, &note).await;
             Ok(charged)
+        })
+    }
+
+    fn rate<'a>(&'a self, call: Call, rate: &'a SharedRate) -> StoreFuture<'a, Paced> {
+        let step = Step::of(&RATE, call.now, vec![self.names.rate(rate.name)]);
+        let step = step.with_number(rate.windows.len() as i64);
+        let with_window =
+            |step: Step, window: &SharedWindow| step.with_number(window.cost_ns).with_number(window.full_ns);
+        let windows = rate.windows.len();
+        self.ask(rate.windows.iter().fold(step, with_window), move |value| {
+            let mut reply = Reply::of("a rate", value)?;
+            let allowed = reply.number()? == 1;
+            let debts_ns =
+                (0..windows).map(|_| Ok(reply.number()?.unsigned_abs())).collect::<Result<_, StoreError>>()?;
+            Ok(Paced { allowed, debts_ns })
         })
     }
 

@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 
 use crate::HoldId;
-use crate::store::{CounterKey, Once};
+use crate::store::{CounterKey, Fingerprint, Once};
 
 /// How many keys an account has that every script on it is given.
 pub(super) const ACCOUNT: usize = 8;
@@ -49,6 +49,11 @@ impl Names {
     /// What an account has to tell that is not in the log yet.
     pub(super) fn outbox(&self, payer: &str) -> String {
         self.of_account(payer, "outbox")
+    }
+
+    /// What a key owes on a shared rate: each is alone, and lies anywhere.
+    pub(super) fn rate(&self, name: Fingerprint) -> String {
+        format!("{}:rate:{}", self.prefix, HoldId::from_bytes(name.to_bytes()))
     }
 
     /// Where the account of a hold is found.

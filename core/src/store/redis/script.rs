@@ -35,6 +35,7 @@ scripts! {
     LEASE: "clock" "account" "lease";
     BALANCES: "clock" "account" "balances";
     ADJUST: "clock" "account" "log" "adjust";
+    RATE: "clock" "rate";
     RECORD: "clock" "log" "record";
     EVENTS: "clock" "events";
     PUT_PLANS: "clock" "log" "put_plans";

@@ -1,7 +1,7 @@
 //! The SQLite store: one file, shared by any number of threads and processes of one machine.
 //!
 //! Writes and reads have a connection each ([`lane`]); each does its work in batches ([`session`],
-//! [`batch`]). Each table has a file: [`counter`], [`holds`], [`identity`], [`ledger`], [`log`],
+//! [`batch`]). Each table has a file: [`counter`], [`holds`], [`identity`], [`ledger`], [`log`], [`rate`],
 //! [`subscription`]. What the file looks like is in [`schema`], how it is opened in [`options`].
 
 mod batch;
@@ -13,6 +13,7 @@ mod lane;
 mod ledger;
 mod log;
 mod options;
+mod rate;
 mod schema;
 mod session;
 #[cfg(test)]
@@ -29,7 +30,7 @@ use self::session::Session;
 use self::subscription::SubscriptionRow;
 use super::{
     Adjustment, Balance, Call, Census, Charge, Charged, CounterKey, Forgotten, Hold, KeptIdentity, Lease, Leased, Once,
-    Settle, Settled, Store, StoreFuture, StoredPlans, Subscriber, SubscriberQuery,
+    Paced, Settle, Settled, SharedRate, Store, StoreFuture, StoredPlans, Subscriber, SubscriberQuery,
 };
 use crate::event::{Event, EventQuery};
 use crate::plan::Plans;
@@ -176,6 +177,11 @@ impl Store for SqliteStore {
     ) -> StoreFuture<'a, Charged> {
         let (adjustments, once, event) = (adjustments.to_vec(), once.cloned(), event.clone());
         Box::pin(self.writer.run(call.wait, move |batch| batch.adjust(call.now, &adjustments, once.as_ref(), &event)))
+    }
+
+    fn rate<'a>(&'a self, call: Call, rate: &'a SharedRate) -> StoreFuture<'a, Paced> {
+        let rate = rate.clone();
+        Box::pin(self.writer.run(call.wait, move |batch| batch.pace(call.now.as_millisecond(), &rate)))
     }
 
     fn identity<'a>(&'a self, call: Call, token: &'a TokenDigest) -> StoreFuture<'a, Option<KeptIdentity>> {

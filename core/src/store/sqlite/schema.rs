@@ -99,6 +99,14 @@ const MIGRATIONS: [&str; 2] = [
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX hold_part_by_counter ON hold_part (subject, metric, period, start_s, expires_ms);
 
+    CREATE TABLE rate (
+        name BLOB NOT NULL PRIMARY KEY,
+        at_ms INTEGER NOT NULL,
+        debts TEXT NOT NULL,
+        over_ms INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX rate_by_end ON rate (over_ms);
+
     CREATE TABLE identity (
         token BLOB NOT NULL PRIMARY KEY,
         subject TEXT NOT NULL,
