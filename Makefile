@@ -16,7 +16,7 @@ FUZZ_SECONDS := 30
 SIM_SEEDS := 2000
 SIM_OPS := 5000
 
-.PHONY: demo test test-rust test-shuttle test-planted test-python test-node simulate bench lint fuzz rust postgres python node
+.PHONY: demo test test-rust test-shuttle test-planted test-python test-node simulate bench lint fuzz rust postgres redis python node
 
 demo: rust
 	cargo build --release --locked --package replay
@@ -31,7 +31,7 @@ demo: rust
 
 test: test-rust test-shuttle test-python test-node
 
-test-rust: rust postgres
+test-rust: rust postgres redis
 	cargo test --workspace --all-features --locked
 
 test-shuttle: rust
@@ -90,6 +90,12 @@ postgres:
 	    { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
 	      apt-get update -qq && apt-get install -y -qq --no-install-recommends postgresql >/dev/null; } || \
 	    { echo "a PostgreSQL server is missing: apt-get install postgresql"; exit 1; }
+
+redis:
+	@{ command -v redis-server && command -v redis-cli && command -v openssl; } >/dev/null || \
+	    { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
+	      apt-get update -qq && apt-get install -y -qq --no-install-recommends redis-server openssl >/dev/null; } || \
+	    { echo "a Redis server or openssl is missing: apt-get install redis-server openssl"; exit 1; }
 
 python:
 	@command -v python3 >/dev/null || { echo "python3 is missing: apt-get install python3 python3-venv"; exit 1; }

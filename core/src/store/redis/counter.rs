@@ -121,8 +121,24 @@ pub(super) fn charged(value: Value) -> Result<Charged, StoreError> {
             Ok(Charged::repeated(at, keys.into_iter().zip(made).collect(), hold))
         }
         3 => Ok(Charged::conflict()),
+        4 => charged_plainly(&mut reply),
         other => Err(damaged("a step", &format!("its outcome is {other}"))),
     }
+}
+
+/// What came of charging counters that hold nothing but what was used.
+fn charged_plainly(reply: &mut Reply) -> Result<Charged, StoreError> {
+    let (mut balances, mut crossed) = (Vec::new(), Vec::new());
+    while !reply.is_over() {
+        let used = reply.units()?;
+        let told = u8::try_from(reply.units()?).map_err(|error| damaged("a counter", &error))?;
+        match u8::try_from(reply.number()?) {
+            Ok(percent) if percent > 0 => crossed.push(Crossing { index: balances.len(), percent }),
+            _ => {}
+        }
+        balances.push(Balance { told, ..Balance::of(used) });
+    }
+    Ok(Charged { crossed, ..Charged::new(Outcome::Granted, balances) })
 }
 
 /// What became of a hold.

@@ -29,7 +29,7 @@ macro_rules! scripts {
 }
 
 scripts! {
-    CHARGE: "clock" "account" "charge";
+    CHARGE: "plain_charge" "clock" "account" "charge";
     HOLD: "clock" "account" "hold";
     SETTLE: "clock" "account" "settle";
     LEASE: "clock" "account" "lease";

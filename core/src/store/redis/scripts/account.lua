@@ -16,11 +16,14 @@ local DROPPED_AT_ONCE = 4
 
 -- Counters -----------------------------------------------------------------------------------------------------
 
--- Most counters have only been charged: those are written as one number.
+-- Most counters have only been charged: those are written as what was used and, from the first threshold on, the last
+-- that was told.
 local function parse(text)
-    local used = tonumber(text or '0')
+    local used, told = string.match(text or '0', '^(%d+) ?(%d*)$')
     if used then
-        return { used = used, told = 0, held = 0, leased = 0, leases = 0, bonus = 0, overage = 0 }
+        return {
+            used = tonumber(used), told = tonumber(told) or 0, held = 0, leased = 0, leases = 0, bonus = 0, overage = 0,
+        }
     end
     local n = {}
     for number in string.gmatch(text, '%d+') do n[#n + 1] = tonumber(number) end
@@ -28,7 +31,9 @@ local function parse(text)
 end
 
 local function written(c)
-    if c.told + c.held + c.leases + c.bonus + c.overage == 0 then return digits(c.used) end
+    if c.held + c.leases + c.bonus + c.overage == 0 then
+        return c.told == 0 and digits(c.used) or digits(c.used) .. ' ' .. c.told
+    end
     return string.format('%.0f %.0f %.0f %.0f %.0f %.0f %.0f',
         c.used, c.told, c.held, c.leased, c.leases, c.bonus, c.overage)
 end
