@@ -203,6 +203,36 @@ fn a_primary_that_becomes_a_replica_is_said_to_be_one() {
 }
 
 #[test]
+fn a_server_whose_memory_is_full_is_a_failure_and_no_denial() {
+    let server = Redis::start();
+    let store = server.options().open().unwrap();
+    let one = charge("ana", Period::Day, 1_000);
+    server.cli(&["CONFIG", "SET", "maxmemory", "1"]);
+    let error = charge_one(&store, &one).unwrap_err();
+    assert_eq!(error.retry(), Retry::Safe);
+    assert!(error.to_string().contains("raise its maxmemory"), "{error}");
+    server.cli(&["CONFIG", "SET", "maxmemory", "0"]);
+    assert!(charge_one(&store, &one).unwrap());
+}
+
+#[test]
+fn a_step_is_answered_again_to_the_millisecond_by_the_servers_clock_too() {
+    let server = Redis::start();
+    let store = server.options().time(StoreTime::Server).open().unwrap();
+    let one = [charge("ana", Period::Month, 10)];
+    let at = time(NOW_S) + Duration::from_millis(999);
+    let asked = |after_ms| Call::new(at + Duration::from_millis(after_ms), Wait::Block);
+    block_on(store.charge(asked(0), &one, Some(&once(1)))).unwrap();
+    let again = block_on(store.charge(asked(1), &one, Some(&once(1)))).unwrap();
+    assert_eq!(again.outcome, Outcome::Repeated(at));
+    block_on(store.hold(asked(0), &hold(1, &one, NOW_S))).unwrap();
+    let settle = Settle { id: HoldId::from_bytes(1_u128.to_be_bytes()), used: Vec::new() };
+    let Settled::Now(first) = block_on(store.settle(asked(2), &settle)).unwrap() else { panic!("in time") };
+    let again = block_on(store.settle(asked(9), &settle)).unwrap();
+    assert_eq!(again, Settled::Before(first));
+}
+
+#[test]
 fn a_server_that_cannot_be_used_is_named_without_its_password() {
     let locked = Redis::start_with(&["--requirepass", "right"]);
     let evicting = Redis::start_with(&["--maxmemory-policy", "allkeys-lru"]);

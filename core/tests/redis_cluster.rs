@@ -6,6 +6,7 @@
 mod servers;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use pollster::block_on;
 use quotum::store::{Adjust, Adjustment, Call, Charge, CounterKey, Hold, Settle, Settled, Store, StoreError, Wait};
@@ -100,12 +101,12 @@ fn a_slot_that_moves_while_it_is_charged_loses_and_doubles_nothing() {
             });
         }
         for (from, to) in [(from, to), (to, from), (from, to)] {
-            std::thread::sleep(std::time::Duration::from_millis(150));
+            std::thread::sleep(Duration::from_millis(150));
             let before = granted.load(Ordering::Relaxed);
             assert!(before > 0);
             cluster.move_slot(slot, from, to);
         }
-        std::thread::sleep(std::time::Duration::from_millis(300));
+        std::thread::sleep(Duration::from_millis(300));
         done.store(true, Ordering::Relaxed);
     });
     assert_eq!(used(&store, &one), granted.into_inner());
@@ -150,6 +151,29 @@ fn what_a_process_left_in_an_outbox_is_moved_by_whoever_reads_the_log_and_once()
     assert_eq!(noted, "cyd/third", "what may still be under way is left alone");
     grant(&store, "bob");
     assert_eq!(changes(&store), ["ana", "bob", "bob"]);
+}
+
+#[test]
+fn a_node_that_goes_away_is_asked_again_when_it_is_back() {
+    let mut cluster = RedisCluster::start();
+    let options = cluster.options().prefix("app").response_timeout(Duration::from_millis(500));
+    let store = options.open().unwrap();
+    let one = charge("acme", 1_000_000);
+    let ask = || block_on(store.charge(call(), std::slice::from_ref(&one), None));
+    assert!(ask().unwrap().granted());
+    let slot = cluster.cli(0, &["CLUSTER", "KEYSLOT", "{app:acme}"]).parse::<u32>().unwrap();
+    let node = cluster.owner(slot);
+    cluster.kill(node);
+    for _ in 0..5 {
+        let error = ask().unwrap_err();
+        assert_ne!(error.retry(), Retry::Never, "{error}");
+    }
+    cluster.run(node);
+    let began = Instant::now();
+    while let Err(error) = ask() {
+        assert_ne!(error.retry(), Retry::Never, "{error}");
+        assert!(began.elapsed() < Duration::from_secs(60), "{error}");
+    }
 }
 
 #[test]

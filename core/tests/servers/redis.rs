@@ -170,6 +170,14 @@ impl RedisCluster {
         self.nodes.get(node).unwrap().cli(words)
     }
 
+    pub fn kill(&mut self, node: usize) {
+        self.nodes.get_mut(node).unwrap().kill();
+    }
+
+    pub fn run(&mut self, node: usize) {
+        self.nodes.get_mut(node).unwrap().run();
+    }
+
     /// The node that has a slot.
     pub fn owner(&self, slot: u32) -> usize {
         let share = SLOTS.div_ceil(self.nodes.len());

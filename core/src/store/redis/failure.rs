@@ -42,7 +42,10 @@ pub(super) fn failure(error: &RedisError, writes: bool) -> StoreError {
         // Nobody knows whether the server had the step before the connection was lost.
         ErrorKind::Io | ErrorKind::Parse => StoreError::Failed { detail, retry: unless_known(writes) },
         _ => match error.code() {
-            Some("OOM") => StoreError::Full { detail },
+            Some("OOM") => {
+                let detail = format!("the server's memory is full: raise its maxmemory ({detail})");
+                StoreError::Failed { detail, retry: Retry::Safe }
+            }
             Some("MISCONF" | "NOREPLICAS" | "BUSY" | "LOADING") => StoreError::Failed { detail, retry: Retry::Safe },
             Some("WRONGTYPE") => StoreError::Foreign { name: "a key of the prefix".to_owned() },
             _ => StoreError::Failed { detail, retry: Retry::Never },

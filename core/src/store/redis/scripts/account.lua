@@ -241,7 +241,7 @@ end
 local function settle(id, used)
     local hold = recall_hold(id)
     if not hold then return { 0 } end
-    if hold.receipt then return { 2, moved_out(hold.at), hold.keys, hold.receipt } end
+    if hold.receipt then return { 2, done_at(hold.at, hold.at_told), hold.keys, hold.receipt } end
     local text = redis.call('HGET', PARTS, id)
     if not text then return { 3, moved_out(hold.expires) } end
     local opened, receipt = cmsgpack.unpack(text), {}
@@ -265,9 +265,9 @@ local function settle(id, used)
     end
     redis.call('ZREM', OPEN, id)
     redis.call('HDEL', PARTS, id)
-    hold.at, hold.receipt = now_ms(), receipt
+    hold.at, hold.at_told, hold.receipt = now_ms(), told_ms, receipt
     redis.call('HSET', HOLDS, id, cmsgpack.pack(hold))
-    return { 1, moved_out(hold.at), hold.keys, receipt }
+    return { 1, told_ms, hold.keys, receipt }
 end
 
 local function next_used()
@@ -291,7 +291,7 @@ local function recall(step, arguments)
     -- What expired or was released has charged nothing, so there is nothing to do twice.
     if done.hold ~= '' and not stands(done.hold) then return nil end
     if done.arguments ~= arguments then return { 3 } end
-    return { 2, moved_out(done.at), done.keys, done.balances, done.hold }
+    return { 2, done_at(done.at, done.told), done.keys, done.balances, done.hold }
 end
 
 -- The server forgets it by itself.
@@ -304,7 +304,7 @@ end
 local function next_once()
     local arguments = next_text()
     if arguments == '' then return nil end
-    return { arguments = arguments, kept = moved_in(next_number()), at = now_ms(), hold = '' }
+    return { arguments = arguments, kept = moved_in(next_number()), at = now_ms(), told = told_ms, hold = '' }
 end
 
 -- Charging ----------------------------------------------------------------------------------------------------------

@@ -38,3 +38,9 @@ end
 local function moved_out(ms)
     return ms - (now_ms() - told_ms)
 end
+-- When something was done, which `told` said then by the clock of whoever did it: what was answered once is answered
+-- again to the millisecond, unless that clock was wrong.
+local function done_at(ms, told)
+    local out = moved_out(ms)
+    return math.abs(out - told) < 1000 and told or out
+end

@@ -11,7 +11,7 @@ if once then
 end
 if stands(id) then
     local hold = recall_hold(id)
-    return { 2, moved_out(hold.made), hold.keys, hold.balances, id }
+    return { 2, done_at(hold.made, hold.made_told), hold.keys, hold.balances, id }
 end
 local charges = next_charges()
 local done = add(charges, 'held')
@@ -24,7 +24,9 @@ for i, charge in ipairs(charges) do
         amount = charge.amount, limit = charge.limit and digits(charge.limit) or '',
     }
 end
-open(id, 'h', parts, { made = now_ms(), expires = expires, kept = kept, keys = keys, balances = done[2] })
+open(id, 'h', parts, {
+    made = now_ms(), made_told = told_ms, expires = expires, kept = kept, keys = keys, balances = done[2],
+})
 if points then redis.call('SET', KEYS[9], payer, 'PX', digits(math.max(kept - now_ms(), 1))) end
 if once then
     once.keys, once.balances, once.hold = keys, done[2], id

@@ -30,7 +30,7 @@ for i, charge in ipairs(charges) do
 end
 local after = balances(charges)
 open(id, 'l', parts, {
-    made = now_ms(), expires = expires, kept = kept, keys = keys, balances = after, amount = amount,
+    made = now_ms(), made_told = told_ms, expires = expires, kept = kept, keys = keys, balances = after, amount = amount,
 })
 if points then redis.call('SET', KEYS[9], payer, 'PX', digits(math.max(kept - now_ms(), 1))) end
 return { settled, amount, after }
