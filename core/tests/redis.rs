@@ -16,7 +16,7 @@ use quotum::store::{
     Balance, Call, Charge, CounterKey, Fingerprint, Hold, Once, Outcome, RedisOptions, RedisStore, Settle, Settled,
     Store, StoreError, StoreTime, Wait,
 };
-use quotum::{Error, HoldId, Limit, Period, Retry, Timestamp, UNITS_MAX};
+use quotum::{Error, Event, EventName, EventQuery, HoldId, Limit, Period, Retry, Timestamp, UNITS_MAX};
 use servers::Redis;
 
 /// 2026-03-01T00:00:00Z.
@@ -458,4 +458,36 @@ fn short_windows_of_members_who_do_not_come_back_go_although_their_account_does(
     assert_eq!(olds, ["old-3/jobs/minute/0001772323200"], "only that on which something is held");
     assert_eq!(left.lines().count(), 5);
     assert_eq!(server.cli(&["ZCARD", "{app:acme}:order"]), "5");
+}
+
+#[test]
+fn occurrences_go_after_ninety_days_and_changes_never() {
+    let server = Redis::start();
+    let store = server.options().prefix("app").open().unwrap();
+    let day_s = 24 * 3_600;
+    let record = |name, at_s, count| {
+        let mut event = Event::new(name, time(at_s));
+        event.subject = Some("ana".into());
+        let events = vec![event; count];
+        block_on(store.record(Call::new(time(at_s), Wait::Block), &events)).unwrap();
+    };
+    record(EventName::UsageAdjusted, NOW_S, 20);
+    record(EventName::RateLimited, NOW_S, 400);
+    record(EventName::RateLimited, NOW_S + 89 * day_s, 100);
+    let kept = |key: &str| server.cli(&["ZCARD", key]).parse::<u64>().unwrap();
+    assert_eq!((kept("{app}:log:rest"), kept("{app}:log:changes")), (500, 20));
+    record(EventName::RateLimited, NOW_S + 91 * day_s, 150);
+    assert_eq!((kept("{app}:log:rest"), kept("{app}:log:changes")), (250, 20));
+    assert_eq!(server.cli(&["HLEN", "{app}:log:events"]), "270");
+    // An index loses what was forgotten when it is added to, and is read without it before.
+    let asked =
+        |query: EventQuery| block_on(store.events(call(), &EventQuery { limit: 1_000, ..query })).unwrap().len();
+    let limited = EventQuery { name: Some(EventName::RateLimited), ..EventQuery::all() };
+    assert_eq!(asked(limited.clone()), 250);
+    assert_eq!(asked(EventQuery { subject: Some("ana".into()), ..limited.clone() }), 250);
+    assert_eq!(asked(EventQuery { subject: Some("ana".into()), ..EventQuery::all() }), 270);
+    assert_eq!(asked(EventQuery { changes_only: true, ..limited }), 0);
+    record(EventName::RateLimited, NOW_S + 91 * day_s, 1);
+    let indexes = ["{app}:log:name:rate_limited", "{app}:log:subject:rest:ana"].map(kept);
+    assert_eq!(indexes, [251, 251]);
 }

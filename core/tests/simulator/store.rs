@@ -8,8 +8,8 @@ use std::task::{Poll, Waker};
 
 use quotum::store::{
     Adjustment, Balance, Call, Census, Charge, Charged, CounterKey, Forgotten, Hold, KeptIdentity, Layer, Lease,
-    Leased, MemoryStore, Once, Settle, Settled, Step, Store, StoreError, StoreFuture, StoredPlans, Subscriber,
-    SubscriberQuery, Wait,
+    Leased, MemoryStore, Once, Paced, Settle, Settled, SharedRate, Step, Store, StoreError, StoreFuture, StoredPlans,
+    Subscriber, SubscriberQuery, Wait,
 };
 use quotum::token::TokenDigest;
 use quotum::{Event, EventQuery, Plans, Retry, Subscription};

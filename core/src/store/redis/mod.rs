@@ -404,9 +404,8 @@ impl Store for RedisStore {
         let step = log::reading(&self.names, call, query);
         let (server, names) = (Arc::clone(&self.server), Arc::clone(&self.names));
         self.threads.run(async move {
-            if server.is_cluster() {
-                outbox::mend(&server, &names, call).await?;
-            }
+            let (mended, under) = (Arc::clone(&server), Arc::clone(&names));
+            server.mend_beside(async move { outbox::mend(&mended, &under, call).await });
             log::events(server.make(&step).await?)
         })
     }

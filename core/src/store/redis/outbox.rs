@@ -10,8 +10,8 @@
 //!
 //! What is promised: a change that was made is in the log before it is acknowledged, as long as the log's node answers.
 //! Where it does not, or where the process dies in between, the change stands and its event is in the outbox, noted;
-//! whoever reads the log ten seconds later or more, as every engine does all the time, moves it then. An event is
-//! never lost unless a node loses what it had acknowledged, and it is logged twice only if it lay in an outbox for
+//! whoever reads the log ten seconds later or more, as every engine does all the time, moves it then, beside his reading.
+//! An event is never lost unless a node loses what it had acknowledged, and it is logged twice only if it lay in an outbox for
 //! more than a week after it was moved.
 
 use redis::Value;
@@ -63,13 +63,14 @@ pub(super) async fn empty(
     server.make(&Step::command("ZREM", noted_at(names)).with(note)).await.map(drop)
 }
 
-/// Moves what others have left behind.
+/// Moves what others have left behind, as far as their nodes answer.
 pub(super) async fn mend(server: &Server, names: &Names, call: Call) -> Result<(), StoreError> {
     let noted = Step::reading(&NOTED, call.now, vec![noted_at(names)]);
     for note in texts(server.make(&noted).await?)? {
         let payer = note.rsplit_once('/').and_then(|(payer, _)| read(payer));
         let payer = payer.ok_or_else(|| damaged("what is noted", &note))?;
-        empty(server, names, call, &payer, &note).await?;
+        // One whose node is away stays noted, and keeps nobody else from being told.
+        let _left = empty(server, names, call, &payer, &note).await;
     }
     Ok(())
 }

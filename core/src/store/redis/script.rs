@@ -29,12 +29,12 @@ macro_rules! scripts {
 }
 
 scripts! {
-    CHARGE: "plain_charge" "clock" "account" "charge";
-    HOLD: "clock" "account" "hold";
-    SETTLE: "clock" "account" "settle";
-    LEASE: "clock" "account" "lease";
-    BALANCES: "clock" "account" "balances";
-    ADJUST: "clock" "account" "log" "adjust";
+    CHARGE: "plain_charge" "clock" "account" "holds" "steps" "charge";
+    HOLD: "clock" "account" "holds" "steps" "hold";
+    SETTLE: "clock" "account" "holds" "settle";
+    LEASE: "clock" "account" "holds" "steps" "lease";
+    BALANCES: "clock" "account" "holds" "steps" "balances";
+    ADJUST: "clock" "account" "holds" "steps" "log" "adjust";
     RATE: "clock" "rate";
     RECORD: "clock" "log" "record";
     EVENTS: "clock" "events";

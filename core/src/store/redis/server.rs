@@ -7,7 +7,7 @@
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_channel::oneshot;
@@ -52,6 +52,8 @@ pub(super) struct Server {
     way: Way,
     turn: AtomicUsize,
     terms: Terms,
+    /// Whether this process is moving what others have left in outboxes.
+    mends: AtomicBool,
 }
 
 impl fmt::Debug for Server {
@@ -62,7 +64,7 @@ impl fmt::Debug for Server {
 
 impl Server {
     pub(super) const fn new(way: Way, terms: Terms) -> Self {
-        Self { way, turn: AtomicUsize::new(0), terms }
+        Self { way, turn: AtomicUsize::new(0), terms, mends: AtomicBool::new(false) }
     }
 
     pub(super) const fn is_cluster(&self) -> bool {
@@ -125,6 +127,18 @@ impl Server {
             connecting.map_err(|_| unreached(self.terms.connect_timeout))?.map_err(|error| unconnected(&error))?;
         *current = Some(connection.clone());
         Ok(connection)
+    }
+
+    /// Begins some work on a cluster that nobody waits for, unless the last is still under way. On the store's threads.
+    pub(super) fn mend_beside(self: &Arc<Self>, work: impl Future<Output = Result<(), StoreError>> + Send + 'static) {
+        if self.is_cluster() && !self.mends.swap(true, Ordering::AcqRel) {
+            let server = Arc::clone(self);
+            tokio::spawn(async move {
+                // What cannot be done now is done at the next reading.
+                let _later = work.await;
+                server.mends.store(false, Ordering::Release);
+            });
+        }
     }
 
     /// What the server, or each node of the cluster, says of itself.
