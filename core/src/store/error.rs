@@ -89,6 +89,13 @@ pub enum StoreError {
         known: i64,
     },
 
+    /// The host keeps this itself ([`Sourced`](crate::store::Sourced)). Change it where it is kept; nothing was done.
+    #[error("{what} is kept by the host: change it there")]
+    KeptByHost {
+        /// What was to be changed.
+        what: String,
+    },
+
     /// An earlier call met damage, or failed in a way that left its outcome unknown, and the store has
     /// refused all work since. Nothing was done. Find the cause, then open the store again.
     #[error("the store has stopped, open it again once the cause is mended: {cause}")]
