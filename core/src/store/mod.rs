@@ -1,7 +1,8 @@
 //! Stores: where plans, subscriptions and counters last.
 //!
 //! One trait. Every method is one atomic step and takes the time it needs as an argument; a store
-//! reads no clock, but that a server may go by its own. What a store must promise is stated as tests in `conformance.rs`.
+//! reads no clock, but that a server may go by its own. What a store must promise is stated as tests in
+//! `conformance.rs`.
 
 #[cfg(feature = "conformance")]
 pub mod conformance;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::{
     Adjustment, Balance, Call, Census, Charge, Charged, CounterKey, Forgotten, Hold, KeptIdentity, Lease, Leased, Once,
-    Settle, Settled, Store, StoreError, StoreFuture, StoredPlans, Subscriber, SubscriberQuery,
+    Paced, Settle, Settled, SharedRate, Store, StoreError, StoreFuture, StoredPlans, Subscriber, SubscriberQuery,
 };
 use crate::error::Retry;
 use crate::event::{Event, EventQuery};
@@ -138,6 +138,10 @@ pub(super) fn kept_by_host(subject: &str) -> StoreError {
     StoreError::KeptByHost { what: format!("the subscription of {subject:?}") }
 }
 
+pub(super) fn plans_kept_by_host() -> StoreError {
+    StoreError::KeptByHost { what: "the catalog of plans".to_owned() }
+}
+
 impl Store for Sourced {
     fn plans(&self, call: Call) -> StoreFuture<'_, Option<StoredPlans>> {
         match &self.plans {
@@ -148,8 +152,7 @@ impl Store for Sourced {
 
     fn put_plans<'a>(&'a self, call: Call, plans: &'a Plans, event: &'a Event) -> StoreFuture<'a, u64> {
         if self.plans.is_some() {
-            let refused = StoreError::KeptByHost { what: "the catalog of plans".to_owned() };
-            return Box::pin(std::future::ready(Err(refused)));
+            return Box::pin(std::future::ready(Err(plans_kept_by_host())));
         }
         self.store.put_plans(call, plans, event)
     }
@@ -212,6 +215,10 @@ impl Store for Sourced {
 
     fn settle<'a>(&'a self, call: Call, settle: &'a Settle) -> StoreFuture<'a, Settled> {
         self.store.settle(call, settle)
+    }
+
+    fn rate<'a>(&'a self, call: Call, rate: &'a SharedRate) -> StoreFuture<'a, Paced> {
+        self.store.rate(call, rate)
     }
 
     fn lease<'a>(&'a self, call: Call, lease: &'a Lease) -> StoreFuture<'a, Leased> {

@@ -7,6 +7,7 @@
 
 mod counter;
 mod failure;
+mod hosted;
 mod log;
 #[cfg_attr(not(feature = "postgres-tls"), allow(clippy::clone_on_copy, reason = "a connector with TLS is no copy"))]
 mod options;
@@ -22,9 +23,11 @@ mod url;
 use jiff::Timestamp;
 
 use self::failure::damaged;
+use self::hosted::HostedTables;
 pub use self::options::PostgresOptions;
 use self::server::Server;
 use self::statement::{Bytes, Statement};
+use super::sourced::{kept_by_host, plans_kept_by_host, swap_hosted};
 use super::{
     Adjustment, Balance, Call, Census, Charge, Charged, CounterKey, Forgotten, Hold, KeptIdentity, Lease, Leased, Once,
     Paced, Settle, Settled, SharedRate, Store, StoreError, StoreFuture, StoredPlans, Subscriber, SubscriberQuery,
@@ -45,11 +48,19 @@ use crate::token::TokenDigest;
 #[derive(Debug)]
 pub struct PostgresStore {
     server: Server,
+    tables: HostedTables,
 }
 
 impl PostgresStore {
-    const fn new(server: Server) -> Self {
-        Self { server }
+    const fn new(server: Server, tables: HostedTables) -> Self {
+        Self { server, tables }
+    }
+
+    /// The subscription that the host's own table has for a subject.
+    async fn hosted(&self, subject: &str) -> Result<Option<Subscription>, StoreError> {
+        let statement = self.tables.subscription.as_ref().and_then(|hosted| hosted.asking_for(subject));
+        let Some(statement) = statement else { return Ok(None) };
+        self.server.ask(statement, |rows| rows.first().map(hosted::subscription).transpose()).await
     }
 }
 
@@ -70,6 +81,9 @@ macro_rules! whole {
 
 impl Store for PostgresStore {
     fn plans(&self, _: Call) -> StoreFuture<'_, Option<StoredPlans>> {
+        if let Some(hosted) = &self.tables.plans {
+            return self.server.ask(hosted.asking(), |rows| rows.first().map(hosted::plans).transpose());
+        }
         let statement = Statement::reading("SELECT version, document FROM quotum.plans");
         self.server.ask(statement, |rows| {
             let Some(row) = rows.first() else { return Ok(None) };
@@ -81,6 +95,9 @@ impl Store for PostgresStore {
     }
 
     fn put_plans<'a>(&'a self, _: Call, plans: &'a Plans, event: &'a Event) -> StoreFuture<'a, u64> {
+        if self.tables.plans.is_some() {
+            return unsent(plans_kept_by_host());
+        }
         let statement = whole!(log::with_event(Statement::calling("put_plans").with(plans.to_json()), event));
         self.server.ask_one(statement, |row| {
             let version: i64 = row.try_get(0).map_err(|error| damaged("its plans", &error))?;
@@ -91,7 +108,16 @@ impl Store for PostgresStore {
     fn subscription<'a>(&'a self, _: Call, subject: &'a str) -> StoreFuture<'a, Option<Subscription>> {
         let statement =
             Statement::reading("SELECT * FROM quotum.subscription WHERE subject = $1").with(Bytes::of(subject));
-        self.server.ask(statement, |rows| rows.first().map(subscription::subscription).transpose())
+        let kept = self.server.ask(statement, |rows| rows.first().map(subscription::subscription).transpose());
+        if self.tables.subscription.is_none() {
+            return kept;
+        }
+        Box::pin(async move {
+            match self.hosted(subject).await? {
+                Some(hosted) => Ok(Some(hosted)),
+                None => kept.await,
+            }
+        })
     }
 
     fn put_subscription<'a>(
@@ -105,7 +131,16 @@ impl Store for PostgresStore {
             format!("SELECT * FROM quotum.put_subscription({}, $11, $12, $13, $14, $15)", subscription::row_from(1));
         let statement = subscription::with_subscription(Statement::writing(&call), subject, Some(subscription))
             .and_then(|statement| log::with_event(statement, event));
-        self.server.tell(whole!(statement))
+        let put = self.server.tell(whole!(statement));
+        if self.tables.subscription.is_none() {
+            return put;
+        }
+        Box::pin(async move {
+            match self.hosted(subject).await? {
+                Some(_) => Err(kept_by_host(subject)),
+                None => put.await,
+            }
+        })
     }
 
     fn swap_subscription<'a>(
@@ -121,7 +156,17 @@ impl Store for PostgresStore {
         let statement = subscription::with_subscription(Statement::writing(&call), subject, from)
             .and_then(|statement| subscription::with_subscription(statement, subject, Some(to)))
             .and_then(|statement| log::with_event(statement, event));
-        self.server.ask(whole!(statement), |rows| rows.first().map(subscription::subscription).transpose())
+        let swapped =
+            self.server.ask(whole!(statement), |rows| rows.first().map(subscription::subscription).transpose());
+        if self.tables.subscription.is_none() {
+            return swapped;
+        }
+        Box::pin(async move {
+            match self.hosted(subject).await? {
+                Some(hosted) => swap_hosted(subject, from, hosted),
+                None => swapped.await,
+            }
+        })
     }
 
     fn subscribers<'a>(&'a self, _: Call, query: &'a SubscriberQuery) -> StoreFuture<'a, Vec<Subscriber>> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio_postgres::Config;
 use tokio_postgres::config::Host;
 
+use super::hosted::Queries;
 use super::server::{Server, Terms};
 use super::tls::encryption;
 use super::{PostgresStore, schema, url};
@@ -45,6 +46,7 @@ pub struct PostgresOptions {
     schema: String,
     time: StoreTime,
     roots: Option<PathBuf>,
+    queries: Queries,
     connections: usize,
     connect_timeout: Duration,
     statement_timeout: Duration,
@@ -54,7 +56,8 @@ impl PostgresOptions {
     /// Reads a URL such as `postgres://user:password@host:5432/database?schema=quotum&connections=8`.
     ///
     /// Of the settings after the question mark, `schema`, `connections`, `time` (`server` or `told`),
-    /// `connect_timeout_ms`, `statement_timeout_ms` and `sslrootcert` are those of the methods of this type; all others are [those of `tokio-postgres`].
+    /// `connect_timeout_ms`, `statement_timeout_ms` and `sslrootcert` are those of the methods of this type; all others
+    /// are [those of `tokio-postgres`].
     ///
     /// [those of `tokio-postgres`]: https://docs.rs/tokio-postgres/0.7/tokio_postgres/config/struct.Config.html
     ///
@@ -74,6 +77,7 @@ impl PostgresOptions {
             schema: "quotum".to_owned(),
             time: StoreTime::Server,
             roots: None,
+            queries: Queries::default(),
             connections: 8,
             connect_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(5),
@@ -101,6 +105,38 @@ impl PostgresOptions {
         self
     }
 
+    /// Reads subscriptions from a table of the host's own, in the same database.
+    ///
+    /// The query selects the row of the subject `$1`, whatever its id is: a text, a whole number or a UUID. Of its
+    /// columns, `plan` must be there, and `status` (`active` by default), `account`, `zone`, `since` (1970 by default),
+    /// `trial_ends_at`, `expires_at` and `anchor` may be; others are not looked at. Times are timestamps, in UTC where
+    /// they have no zone. A subject without a row has the subscription that Quotum keeps for it, if any. What is in the
+    /// host's table is changed there, and refused here: see [`Sourced`](crate::store::Sourced), also for when changes
+    /// are seen.
+    ///
+    /// The query is tried when the store is opened. It is made once for a subject each `subscription_ttl`, within the
+    /// rights of the store's own user.
+    ///
+    /// ```no_run
+    /// use quotum::store::PostgresOptions;
+    ///
+    /// let store = PostgresOptions::from_url("postgres://quotum@localhost/app")?
+    ///     .subscription_query("SELECT plan, team_id AS account, paid_until AS expires_at FROM users WHERE id = $1")
+    ///     .open()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn subscription_query(mut self, sql: &str) -> Self {
+        self.queries.subscription = Some(sql.to_owned());
+        self
+    }
+
+    /// Reads the plans from a table of the host's own: a row with a plans file, in JSON or TOML, as `document`, and a
+    /// whole number as `version` that rises when it changes. Where there is no row, the plans file of the engine holds.
+    pub fn plans_query(mut self, sql: &str) -> Self {
+        self.queries.plans = Some(sql.to_owned());
+        self
+    }
+
     /// How many connections there may be at once; 8 by default. They are made as they are needed.
     pub fn connections(mut self, most: usize) -> Self {
         self.connections = most.max(1);
@@ -123,7 +159,8 @@ impl PostgresOptions {
     ///
     /// # Errors
     ///
-    /// [`StoreError::CannotOpen`] where the server cannot be reached or does not let one in; [`StoreError::Foreign`]
+    /// [`StoreError::CannotOpen`] where the server cannot be reached or does not let one in, or a query of the host's
+    /// cannot be made; [`StoreError::Foreign`]
     /// or [`StoreError::NewerSchema`] for a schema that must not be used, which is left as it is;
     /// [`StoreError::ReadOnly`] where the user may not make a schema.
     pub fn open(&self) -> Result<PostgresStore, StoreError> {
@@ -142,13 +179,13 @@ impl PostgresOptions {
         let mut config = self.config.clone();
         let encryption = encryption(&mut config, self.roots.as_deref()).map_err(|detail| cannot(&detail))?;
         let server = Server::new(config.clone(), encryption.clone(), terms)?;
-        let (schema, timeout) = (self.schema.clone(), self.connect_timeout);
+        let (schema, queries, timeout) = (self.schema.clone(), self.queries.clone(), self.connect_timeout);
         let late = cannot(&format!("it did not answer within {} ms: correct its address", timeout.as_millis()));
-        pollster::block_on(server.on_own_threads(async move {
-            let prepared = schema::prepare(&config, encryption, &schema, &name);
+        let tables = pollster::block_on(server.on_own_threads(async move {
+            let prepared = schema::prepare(&config, encryption, &schema, &name, &queries);
             tokio::time::timeout(timeout, prepared).await.unwrap_or(Err(late))
         }))?;
-        Ok(PostgresStore::new(server))
+        Ok(PostgresStore::new(server, tables))
     }
 
     pub(super) fn has_schema_name(&self) -> bool {

@@ -7,6 +7,7 @@ use tokio_postgres::types::{FromSql, ToSql, Type};
 use tokio_postgres::{Client, Config, Error};
 
 use super::failure::{failure, text};
+use super::hosted::{HostedTables, Queries};
 use super::tls::{Encryption, encryption_advice};
 use crate::store::StoreError;
 
@@ -25,17 +26,21 @@ const MIGRATIONS: [&[&str]; 1] = [&[
 /// The newest schema that this library knows.
 const NEWEST: i64 = MIGRATIONS.len() as i64;
 
-/// Checks the database and brings the schema up to date. `schema` is a name without quotes.
+/// Checks the database, brings the schema up to date and tries the host's queries. `schema` is a name without quotes.
 pub(super) async fn prepare(
     config: &Config,
     encryption: Encryption,
     schema: &str,
     name: &str,
-) -> Result<(), StoreError> {
+    queries: &Queries,
+) -> Result<HostedTables, StoreError> {
     let cannot = |detail: String| StoreError::CannotOpen { name: name.to_owned(), detail };
     let (client, connection) = config.connect(encryption).await.map_err(|error| cannot(advice(&error)))?;
     let driven = tokio::spawn(connection);
-    let outcome = prepare_on(&client, schema, name).await;
+    let outcome = match prepare_on(&client, schema, name).await {
+        Ok(()) => queries.tried(&client).await.map_err(cannot),
+        Err(error) => Err(error),
+    };
     drop(client);
     let _closed = driven.await;
     outcome

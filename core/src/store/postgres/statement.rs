@@ -8,6 +8,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::failure::damaged;
+use super::hosted::Uuid;
 use crate::store::{StoreError, StoreTime};
 
 /// The server's time at a statement, in milliseconds.
@@ -21,6 +22,8 @@ pub(super) struct Statement {
     values: Vec<Given>,
     /// The time that the step was told.
     now: Timestamp,
+    /// Whether the text is the host's, and sent as it is.
+    is_hosted: bool,
     /// Whether it changes something, so that it matters whether it was made.
     pub(super) writes: bool,
 }
@@ -38,12 +41,17 @@ enum Given {
 impl Statement {
     /// A statement that only reads.
     pub(super) fn reading(sql: &str) -> Self {
-        Self { sql: sql.to_owned(), values: Vec::new(), now: Timestamp::UNIX_EPOCH, writes: false }
+        Self { sql: sql.to_owned(), values: Vec::new(), now: Timestamp::UNIX_EPOCH, is_hosted: false, writes: false }
     }
 
     /// A statement that may change something.
     pub(super) fn writing(sql: &str) -> Self {
         Self { writes: true, ..Self::reading(sql) }
+    }
+
+    /// A statement of the host's, which is to read only.
+    pub(super) fn hosted(sql: &str) -> Self {
+        Self { is_hosted: true, ..Self::reading(sql) }
     }
 
     /// The call of a function of the schema. Its arguments follow, in order.
@@ -77,6 +85,9 @@ impl Statement {
 
     /// The text for the server, with the schema's own name.
     pub(super) fn text(&self, schema: &str, time: StoreTime) -> String {
+        if self.is_hosted {
+            return self.sql.clone();
+        }
         let mut text = self.sql.replace("quotum.", &format!("{schema}."));
         text = text.replace("@shift", &self.shift(time));
         let place = |(index, given): (usize, &Given)| match (given, time) {
@@ -153,6 +164,7 @@ typed! {
     String: TEXT, TEXT_ARRAY;
     &'static str: TEXT, TEXT_ARRAY;
     Bytes: BYTEA, BYTEA_ARRAY;
+    Uuid: UUID, UUID_ARRAY;
 }
 
 /// Bytes, or the UTF-8 of a text that a host has chosen.
