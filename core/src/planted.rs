@@ -50,7 +50,6 @@ pub(crate) mod bugs {
         "look_is_charged_when_the_store_is_dead",
         "lease_crosses_a_period",
         "lease_given_back_when_it_expires",
-        "lease_used_after_its_deadline",
         "leased_units_granted_twice",
         "member_limits_ignored",
         "once_forgets_what_was_done",

@@ -179,9 +179,7 @@ impl Pool {
     pub(crate) fn offer(&self, touched: &[Touched<'_>], amount: u64, now: Duration) -> Option<usize> {
         let usable_for = self.terms.usable_for();
         let offers = |block: &Block| {
-            block.left >= amount
-                && (now < block.asked_at.saturating_add(usable_for) || planted!("lease_used_after_its_deadline"))
-                && block.born.is_here()
+            block.left >= amount && now < block.asked_at.saturating_add(usable_for) && block.born.is_here()
         };
         let index = self.open.iter().position(offers)?;
         self.counters.are_of(touched).then_some(index)

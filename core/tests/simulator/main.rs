@@ -10,6 +10,7 @@
 mod auditor;
 mod books;
 mod dice;
+mod leases;
 mod simulation;
 mod store;
 mod terms;
@@ -76,8 +77,25 @@ fn every_invariant_holds_in_every_run() {
 }
 
 #[test]
+fn leases_never_grant_more_than_a_limit_and_lose_nothing_that_can_be_told() {
+    let (runs, operations) = if cfg!(debug_assertions) { (150, 1_500) } else { (600, 2_000) };
+    let seeds = 0..setting("QUOTUM_SIM_SEEDS", runs);
+    let mut total = leases::Summary::default();
+    for seed in seeds {
+        let run = leases::run(seed, operations).unwrap_or_else(|what| panic!("{what}"));
+        total.granted += run.granted;
+        total.denied += run.denied;
+        total.deaths += run.deaths;
+        total.stranded += run.stranded;
+    }
+    println!("{total:?}");
+    assert!(total.granted > 0 && total.denied > 0 && total.deaths > 0 && total.stranded > 0, "{total:?}");
+}
+
+#[test]
 fn the_same_seed_makes_the_same_run() {
     for seed in 0..5 {
+        assert_eq!(leases::run(seed, 300), leases::run(seed, 300), "seed {seed}");
         assert_eq!(Simulation::run(seed, 300), Simulation::run(seed, 300), "seed {seed}");
     }
 }
@@ -92,7 +110,11 @@ fn every_planted_bug_is_found() {
     let hunt = || {
         while let Some(bug) = quotum::PLANTED_BUGS.get(next.fetch_add(1, Ordering::Relaxed)) {
             quotum::plant(bug);
-            let found = (0..seeds).find_map(|seed| Simulation::run(seed, operations).err().map(|what| (seed, what)));
+            let run = |seed| match bug.starts_with("lease") {
+                true => leases::run(seed, 4 * operations).err(),
+                false => Simulation::run(seed, operations).err(),
+            };
+            let found = (0..seeds).find_map(|seed| run(seed).map(|what| (seed, what)));
             match found {
                 Some((seed, what)) => {
                     let what: String = what.lines().next().unwrap_or_default().chars().take(150).collect();
