@@ -77,9 +77,9 @@ pub(super) fn reading(names: &Names, call: Call, query: &EventQuery) -> Step {
             None => indexes.truncate(1),
         }
     }
-    // An event begins with its name.
+    // An event begins with its name, after a space that is nowhere else before a brace.
     let by_name = query.name.filter(|_| query.subject.is_some());
-    let pattern = by_name.map(|name| format!("{{\"name\":\"{}\"", name.as_str())).unwrap_or_default();
+    let pattern = by_name.map(|name| format!(" {{\"name\":\"{}\"", name.as_str())).unwrap_or_default();
     let keys = std::iter::once(events).chain(indexes).collect();
     Step::reading(&EVENTS, call.now, keys)
         .with_number(query.after.min(1 << 53))
