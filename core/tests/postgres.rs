@@ -93,11 +93,13 @@ fn a_charge_that_is_refused_writes_nothing() {
     assert!(block_on(store.charge(call(), &charges, None)).unwrap().granted());
     let transactions = || server.psql("SELECT pg_current_xact_id()").parse::<u64>().unwrap();
     let before = transactions();
-    for limit in [0, 1] {
+    for (day, month) in [(0, 5), (1, 5), (5, 1)] {
         let new = charge("bob", Period::Day, 0);
-        let refused = [charge("ana", Period::Day, limit), charge("ana", Period::Month, 5), new];
-        let charged = block_on(store.charge(call(), &refused, None)).unwrap();
-        assert_eq!((charged.outcome, charged.balances[0].used), (Outcome::Refused, 1));
+        let refused = [charge("ana", Period::Day, day), charge("ana", Period::Month, month), new];
+        for refused in [&refused[..], &refused[..2]] {
+            let charged = block_on(store.charge(call(), refused, None)).unwrap();
+            assert_eq!((charged.outcome, charged.balances[0].used), (Outcome::Refused, 1));
+        }
     }
     assert_eq!(transactions(), before + 1, "only this look has taken a number");
     assert_eq!(server.psql("SELECT count(*) FROM quotum_0.counter"), "2");

@@ -74,19 +74,80 @@ BEGIN
     RETURN done;
 END $$;
 
+-- Charges counters that are there and stay within their limits, where nothing on them has expired and no threshold is
+-- reached: the common charge, in one statement for each of them. Null where it is not so; nothing is changed then, and
+-- nothing written unless others have charged at the same time.
+CREATE FUNCTION quotum.charge_plainly(
+    _now_ms int8, _subjects bytea[], _metrics bytea[], _periods text[], _starts int8[], _places int4[],
+    _amounts int8[], _units int8[]
+) RETURNS int8[] LANGUAGE plpgsql AS $$
+DECLARE
+    n int4 := cardinality(_subjects);
+    j int4;
+    _s bytea; _m bytea; _p text; _t int8; _amount int8; _limit int8;
+    _used int8; _held int8; _leased int8; _leases int8; _bonus int8; _overage int8; _told int8;
+    _balances int8[];
+BEGIN
+    -- Nothing so large fits, and it could not be multiplied.
+    IF n <> cardinality(_places) OR 9007199254740991 < ANY (_amounts) THEN RETURN NULL; END IF;
+    -- All but the first, whose statement finds out by itself: who is refused over and over again writes nothing.
+    FOR i IN 2 .. n LOOP
+        j := array_position(_places, i);
+        PERFORM 1 FROM quotum.counter
+        WHERE subject = _subjects[i] AND metric = _metrics[i] AND period = _periods[i] AND start_s = _starts[i]
+          AND used + held + _amounts[j] <= coalesce(_units[j] + bonus, 9007199254740991);
+        IF NOT FOUND THEN RETURN NULL; END IF;
+    END LOOP;
+    FOR i IN 1 .. n LOOP
+        j := CASE WHEN n = 1 THEN 1 ELSE array_position(_places, i) END;
+        _s := _subjects[i]; _m := _metrics[i]; _p := _periods[i]; _t := _starts[i];
+        _amount := _amounts[j]; _limit := _units[j];
+        UPDATE quotum.counter SET used = used + _amount
+        WHERE subject = _s AND metric = _m AND period = _p AND start_s = _t
+          AND used + held + _amount <= least(coalesce(_limit + bonus, 9007199254740991), 9007199254740991)
+          AND (_limit IS NULL OR told >= 100 OR (used + _amount < _limit + bonus
+               AND (told >= 80 OR (used + _amount) * 100 < least(_limit + bonus, 9007199254740991) * 80)))
+          AND (held = 0 OR NOT EXISTS (
+               SELECT 1 FROM quotum.hold_part
+               WHERE subject = _s AND metric = _m AND period = _p AND start_s = _t AND expires_ms <= _now_ms))
+        RETURNING used, held, leased, leases, bonus, overage, told
+        INTO _used, _held, _leased, _leases, _bonus, _overage, _told;
+        IF NOT FOUND THEN
+            FOR k IN 1 .. i - 1 LOOP
+                UPDATE quotum.counter SET used = used - _amounts[array_position(_places, k)]
+                WHERE subject = _subjects[k] AND metric = _metrics[k] AND period = _periods[k]
+                  AND start_s = _starts[k];
+            END LOOP;
+            RETURN NULL;
+        END IF;
+        IF n = 1 THEN RETURN ARRAY[_used, _held, _leased, _leases, _bonus, _overage, _told]; END IF;
+        _balances[7 * j - 6] := _used; _balances[7 * j - 5] := _held; _balances[7 * j - 4] := _leased;
+        _balances[7 * j - 3] := _leases; _balances[7 * j - 2] := _bonus; _balances[7 * j - 1] := _overage;
+        _balances[7 * j] := _told;
+    END LOOP;
+    RETURN _balances;
+END $$;
+
 CREATE FUNCTION quotum.charge(
     _now_ms int8, _subjects bytea[], _metrics bytea[], _periods text[], _starts int8[], _kept_s int8[],
     _idle_s int8[], _places int4[], _amounts int8[], _units int8[],
     _once_subject bytea, _once_key bytea, _arguments bytea, _kept_until_ms int8, _keys text
 ) RETURNS quotum.charged LANGUAGE plpgsql AS $$
-DECLARE done quotum.charged;
+DECLARE
+    done quotum.charged;
+    _balances int8[];
 BEGIN
     IF _once_key IS NOT NULL THEN
         done := quotum.recall(_now_ms, _once_subject, _once_key, _arguments);
         IF done.outcome IS NOT NULL THEN RETURN done; END IF;
     END IF;
-    done := quotum.add(_now_ms, _subjects, _metrics, _periods, _starts, _kept_s, _idle_s, _places, _amounts,
-                       _units, false);
+    _balances := quotum.charge_plainly(_now_ms, _subjects, _metrics, _periods, _starts, _places, _amounts, _units);
+    IF _balances IS NULL THEN
+        done := quotum.add(_now_ms, _subjects, _metrics, _periods, _starts, _kept_s, _idle_s, _places, _amounts,
+                           _units, false);
+    ELSE
+        done := (1, NULL, NULL, _balances, NULL, NULL)::quotum.charged;
+    END IF;
     IF _once_key IS NOT NULL AND done.outcome = 1 THEN
         PERFORM quotum.remember(_now_ms, _once_subject, _once_key, _arguments, _kept_until_ms, _keys,
                                 done.balances, NULL);

@@ -1,0 +1,154 @@
+//! What a charge costs on PostgreSQL, beside raw conditional updates of as many rows. Prints ratios, in one run.
+//!
+//! The raw statements are prepared once on a connection of their own to the same server; they are less than a charge,
+//! which is all or nothing, resolves what has expired and tells what is left. On the same connection as they: the
+//! function that a charge calls, as the store asks for it, parsed anew each time. All take turns.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout, missing_docs)]
+
+#[path = "../core/tests/servers/mod.rs"]
+mod servers;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pollster::block_on;
+use quotum::store::{Call, Charge, CounterKey, PostgresStore, Store, Wait};
+use quotum::{Limit, Period, Timestamp};
+use servers::Postgres;
+use tokio::runtime::Runtime;
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, NoTls, Statement};
+
+const ROUNDS: usize = 6_000;
+const SUBJECTS: usize = 500;
+/// Rounds that are not counted: those in which counters are made, and sessions learn their functions.
+const WARM: usize = 2 * SUBJECTS;
+const SCHEMA: &str = "quotum_0";
+
+fn main() {
+    println!("{:<40} {:>10} {:>10} {:>14}", "what", "p50", "p99", "beside raw");
+    measure("synchronous_commit on", &Postgres::start());
+    measure("synchronous_commit off", &Postgres::start_hasty());
+}
+
+/// The ways to charge, each timed by itself.
+#[derive(Default)]
+struct Taken {
+    trip: Vec<Duration>,
+    raw: [Vec<Duration>; 2],
+    function: [Vec<Duration>; 2],
+    store: [Vec<Duration>; 2],
+}
+
+struct Session {
+    runtime: Runtime,
+    client: Client,
+    raw: [Statement; 2],
+}
+
+impl Session {
+    fn open(server: &Postgres) -> Self {
+        let table = format!("{SCHEMA}.raw (name text PRIMARY KEY, used int8 NOT NULL) WITH (fillfactor = 70)");
+        server.psql(&format!("CREATE TABLE {table}"));
+        for period in ["day", "month"] {
+            let rows = format!("SELECT 'raw-' || i || '-{period}', 0 FROM generate_series(0, {}) i", SUBJECTS - 1);
+            server.psql(&format!("INSERT INTO {SCHEMA}.raw {rows}"));
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (client, connection) = runtime.block_on(tokio_postgres::connect(&server.url(), NoTls)).unwrap();
+        runtime.spawn(connection);
+        let update = |name| {
+            format!(
+                "UPDATE {SCHEMA}.raw SET used = used + 1 WHERE name = {name} AND used + 1 <= 1000000 RETURNING used"
+            )
+        };
+        let both = format!("WITH a AS ({}), b AS ({}) SELECT * FROM a, b", update("$1"), update("$2"));
+        let raw = [update("$1"), both].map(|text| runtime.block_on(client.prepare(&text)).unwrap());
+        Self { runtime, client, raw }
+    }
+
+    fn raw(&self, counters: usize, number: usize) {
+        let names = ["day", "month"].map(|period| format!("raw-{number}-{period}"));
+        let values: Vec<&(dyn ToSql + Sync)> = names.iter().take(counters).map(|name| name as _).collect();
+        let rows = self.runtime.block_on(self.client.query(&self.raw[counters - 1], &values)).unwrap();
+        assert_eq!(rows.len(), 1);
+    }
+
+    fn function(&self, counters: usize, number: usize) {
+        let subject = format!("function-{number}").into_bytes();
+        let text = if counters == 1 { one_counter() } else { two_counters() };
+        let values: [(&(dyn ToSql + Sync), Type); 1] = [(&subject, Type::BYTEA)];
+        let rows = self.runtime.block_on(self.client.query_typed(&text, &values)).unwrap();
+        assert_eq!(rows[0].get::<_, i32>(0), 1);
+    }
+
+    fn trip(&self) {
+        self.runtime.block_on(self.client.simple_query("SELECT 1")).unwrap();
+    }
+}
+
+fn one_counter() -> String {
+    format!(
+        "SELECT *, 0::int8 AS shift FROM {SCHEMA}.charge(0, ARRAY[$1]::bytea[], '{{jobs}}', '{{day}}', '{{0}}',
+         '{{34560000}}', '{{34560000}}', '{{1}}', '{{1}}', '{{1000000}}', NULL, NULL, NULL, NULL, NULL)"
+    )
+}
+
+fn two_counters() -> String {
+    format!(
+        "SELECT *, 0::int8 AS shift FROM {SCHEMA}.charge(0, ARRAY[$1, $1]::bytea[], '{{jobs,jobs}}', '{{day,month}}',
+         '{{0,0}}', '{{34560000,NULL}}', '{{34560000,NULL}}', '{{1,2}}', '{{1,1}}', '{{1000000,1000000}}',
+         NULL, NULL, NULL, NULL, NULL)"
+    )
+}
+
+fn charge(store: &PostgresStore, counters: usize, number: usize) {
+    let subject: Arc<str> = format!("subject-{number}").into();
+    let of = |period| {
+        let key = CounterKey::of(Arc::clone(&subject), "jobs", period, 0);
+        Charge { key, amount: 1, limit: Limit::Units(1_000_000) }
+    };
+    let charges = [Period::Day, Period::Month].map(of);
+    let call = Call::new(Timestamp::UNIX_EPOCH, Wait::Block);
+    assert!(block_on(store.charge(call, &charges[..counters], None)).unwrap().granted());
+}
+
+fn measure(name: &str, server: &Postgres) {
+    let store = server.options().connections(1).open().unwrap();
+    let session = Session::open(server);
+    let mut taken = Taken::default();
+    for round in 0..ROUNDS {
+        let number = round % SUBJECTS;
+        timed(&mut taken.trip, round, || session.trip());
+        for counters in [1, 2] {
+            timed(&mut taken.raw[counters - 1], round, || session.raw(counters, number));
+            timed(&mut taken.function[counters - 1], round, || session.function(counters, number));
+            timed(&mut taken.store[counters - 1], round, || charge(&store, counters, number));
+        }
+    }
+    println!("{name}");
+    line("a round trip (SELECT 1)", &mut taken.trip, None);
+    for (counters, of) in ["one counter", "two counters"].into_iter().enumerate() {
+        let raw = line(&format!("{of}: raw updates"), &mut taken.raw[counters], None);
+        line(&format!("{of}: the function"), &mut taken.function[counters], Some(raw));
+        line(&format!("{of}: the store"), &mut taken.store[counters], Some(raw));
+    }
+}
+
+fn timed(taken: &mut Vec<Duration>, round: usize, act: impl FnOnce()) {
+    let began = Instant::now();
+    act();
+    if round >= WARM {
+        taken.push(began.elapsed());
+    }
+}
+
+/// Prints a line, and returns its median.
+fn line(what: &str, taken: &mut [Duration], raw: Option<Duration>) -> Duration {
+    taken.sort_unstable();
+    let (median, most) = (taken[taken.len() / 2], taken[taken.len() * 99 / 100]);
+    let ratio = raw.map_or_else(String::new, |raw| format!("{:.2}x", median.as_secs_f64() / raw.as_secs_f64()));
+    println!("  {what:<38} {median:>10.0?} {most:>10.0?} {ratio:>14}");
+    median
+}
