@@ -62,11 +62,12 @@ fn a_block_is_granted_from_while_the_store_is_away_and_no_longer_than_it_lasts()
 
 #[test]
 fn answers_that_are_lost_and_steps_that_fail_grant_nothing_twice() {
+    let mut replies_lost = 0;
     for seed in 0..6 {
         let faults = Faults::seeded(seed);
         let steps = [Step::Lease, Step::Settle, Step::Charge];
         faults.plant(FaultRule::new(Fault::Refuse).on(&steps).per_mille(100));
-        faults.plant(FaultRule::new(Fault::LoseReply).on(&steps[..2]).per_mille(200));
+        faults.plant(FaultRule::new(Fault::LoseReply).on(&steps[..2]).per_mille(400));
         let store = Arc::new(Layered::new(Arc::new(MemoryStore::new()), faults));
         let granted = AtomicU64::new(0);
         let engines: Vec<Quota> = (0..3)
@@ -98,6 +99,7 @@ fn answers_that_are_lost_and_steps_that_fail_grant_nothing_twice() {
         let quota = Quota::builder().plans(Plans::from_toml(PLANS).unwrap()).open_on(store.clone()).unwrap();
         let state = &quota.usage("ana").unwrap().quotas[0];
         assert_eq!((state.used, state.stranded), (granted, 0), "seed {seed}: {:?}", store.layer().counts());
-        assert!(store.layer().counts().replies_lost > 0, "{:?}", store.layer().counts());
+        replies_lost += store.layer().counts().replies_lost;
     }
+    assert!(replies_lost > 0);
 }
