@@ -13,11 +13,10 @@ use parking_lot::MutexGuard;
 use pollster::block_on;
 
 use super::pool::{Ended, Need, Pool};
-use super::{Desk, Work, by_owner};
+use super::{Desk, Work};
 use crate::admission::Admission;
 use crate::aside::{aside, is_simulated};
 use crate::caller::Caller;
-use crate::error::Retry;
 use crate::event::{Event, EventName};
 use crate::fork::Born;
 use crate::record::Record;
@@ -27,6 +26,9 @@ use crate::usage::hold::HoldId;
 
 /// For how many owners the store is asked at once.
 const AT_ONCE: usize = 64;
+
+/// How often it is tried to return what a process has leased, where somebody waits for it.
+const RETURNS: usize = 3;
 
 /// How long the keeper rests at the most: the engine's clock may be one that somebody else moves.
 const REST: Duration = Duration::from_millis(250);
@@ -116,13 +118,16 @@ impl Admission {
         // Who has leased something must hear that others need it, also while nobody asks here.
         self.keep_up(wait).await;
         let due = self.desk.take_due(self.clock.monotonic());
-        let tend = |record: Arc<Record>| async move { self.tend_to(&record, wait).await };
+        let tend = |record: Arc<Record>| async move {
+            // It is tried again later.
+            let _failed = self.tend_to(&record, wait).await;
+        };
         stream::iter(due).map(tend).buffer_unordered(AT_ONCE).collect::<()>().await;
         self.desk.tidy();
     }
 
-    /// Asks the store for whatever one owner's pools need, until they need nothing.
-    async fn tend_to(&self, record: &Arc<Record>, wait: Wait) {
+    /// Asks the store for whatever one owner's pools need, until they need nothing or it fails.
+    async fn tend_to(&self, record: &Arc<Record>, wait: Wait) -> Result<(), StoreError> {
         let count = record.pools.0.lock().as_ref().map_or(0, |pools| pools.len());
         for place in 0..count {
             // A pool needs a few things at a time; the rest is for the next time.
@@ -154,11 +159,32 @@ impl Admission {
                     Ok(ended) => self.block_ended(call, record, ended.flatten().as_ref()),
                     Err(error) => {
                         self.lease_failed(record, place, &error);
-                        break;
+                        return Err(error);
                     }
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Returns what an owner has leased of some metrics, and waits for it. The keeper may be at it too, and may fail
+    /// where this does not: then it is tried again.
+    async fn give_back(&self, record: &Arc<Record>, wait: Wait, is_meant: impl Fn(&Pool) -> bool) -> bool {
+        let mut had_some = false;
+        for _ in 0..RETURNS {
+            let mut has_some = false;
+            if let Some(pools) = record.pools.0.lock().as_mut() {
+                for pool in pools.iter_mut().filter(|pool| pool.has_some() && is_meant(pool)) {
+                    pool.return_soon();
+                    has_some = true;
+                }
+            }
+            had_some |= has_some;
+            if !has_some || self.tend_to(record, wait).await.is_err() {
+                break;
+            }
+        }
+        had_some
     }
 
     async fn tell_recall(&self, call: Call, record: &Record, metric: &Arc<str>) -> Result<(), StoreError> {
@@ -172,8 +198,7 @@ impl Admission {
     }
 
     fn lease_failed(&self, record: &Arc<Record>, place: usize, error: &StoreError) {
-        let nothing_done = error.retry() != Retry::OutcomeUnknown;
-        let ended = with_pool(record, place, |pool| pool.unanswered(nothing_done, self.clock.monotonic()));
+        let ended = with_pool(record, place, |pool| pool.unanswered(self.clock.monotonic()));
         tracing::debug!(target: "quotum", %error, "the store could not be asked for leases");
         if let Some(ended) = ended.flatten() {
             self.desk.ended(&ended);
@@ -194,20 +219,10 @@ impl Admission {
     pub(crate) async fn return_own(&self, caller: &Caller, touched: &[Touched<'_>]) -> bool {
         let mut returned = false;
         for record in std::iter::once(&caller.record).chain(&caller.account) {
-            let quotas = || by_owner(touched).filter_map(|quotas| quotas.first());
-            let mut has_some = false;
-            for quota in quotas().filter(|quota| *quota.owner == record.subject) {
-                if let Some(pools) = record.pools.0.lock().as_mut() {
-                    for pool in pools.iter_mut().filter(|pool| pool.metric == *quota.metric && pool.has_some()) {
-                        pool.return_soon();
-                        has_some = true;
-                    }
-                }
-            }
-            if has_some {
-                self.tend_to(record, caller.call.wait).await;
-                returned = true;
-            }
+            let is_meant = |pool: &Pool| {
+                touched.iter().any(|quota| *quota.owner == record.subject && *quota.metric == pool.metric)
+            };
+            returned |= self.give_back(record, caller.call.wait, is_meant).await;
         }
         returned
     }
@@ -241,10 +256,7 @@ impl Admission {
             work.open.clone()
         };
         let give_back = |record: Arc<Record>| async move {
-            if let Some(pools) = record.pools.0.lock().as_mut() {
-                pools.iter_mut().for_each(Pool::return_soon);
-            }
-            self.tend_to(&record, wait).await;
+            self.give_back(&record, wait, |_| true).await;
         };
         stream::iter(all).map(give_back).buffer_unordered(AT_ONCE).collect::<()>().await;
         self.desk.tidy();

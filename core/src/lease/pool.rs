@@ -411,11 +411,9 @@ impl Pool {
         ended
     }
 
-    /// Notes that the store did not answer, and whether it surely did nothing.
-    pub(crate) fn unanswered(&mut self, surely_nothing: bool, now: Duration) -> Option<Ended> {
-        if surely_nothing {
-            self.asked = None;
-        }
+    /// Notes that the store did not answer. A block that was asked for is asked for again under its name, also where
+    /// this attempt has surely done nothing: another one may have.
+    pub(crate) fn unanswered(&mut self, now: Duration) -> Option<Ended> {
         self.retried_at = now.saturating_add(PAUSE);
         // What the store has charged by now need not be told it any more.
         let ttl = self.terms.ttl;
