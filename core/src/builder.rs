@@ -3,6 +3,7 @@
 use crate::admission::Admission;
 use crate::clock::{Clock, Ratchet, SystemClock};
 use crate::debt::Debts;
+use crate::engine::Engine;
 use crate::error::{Error, Retry};
 use crate::event::Event;
 use crate::eviction::Evictions;
@@ -18,8 +19,9 @@ use crate::rate::RateTable;
 use crate::record::{Changes, Records};
 use crate::store::{self, BreakerOptions, Guard, Layered, Store, StoreError, Timeout, Wait};
 use crate::token::{CALLS_MAX, Pepper, SecondLevel, TokenCacheOptions, Tokens, Verifier};
+use crate::usage::hold::HoldId;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// Builds an engine: which plans, which clock, how much is cached and for how long.
@@ -174,7 +176,7 @@ impl Builder {
     /// ([`events_dropped`](Quota::events_dropped)). Dropping the last engine waits until those are delivered that
     /// wait, for 5 seconds at the most: a callback that never returns is then left to its thread.
     pub fn on_event(mut self, callback: impl Fn(&Event) + Send + 'static) -> Self {
-        self.listeners.callback = Some(Box::new(callback));
+        self.listeners.callback = Some(Arc::new(Mutex::new(Box::new(callback))));
         self
     }
 
@@ -239,26 +241,54 @@ impl Builder {
     }
 
     pub(crate) async fn open_in(self, wait: Wait, store: Arc<dyn Store>) -> Result<Quota, Error> {
-        let guard = Guard::new(Timeout::after(self.store_timeout), self.breaker, &self.clock);
-        let store: Arc<dyn Store> = Arc::new(Layered::new(store, guard));
-        let catalog = Catalog::new(Arc::clone(&store), self.plans, Arc::clone(&self.clock), self.catalog_ttl);
-        let feed = Feed::every(self.feed_interval)?;
-        let second = self.tokens_in_store.then(|| SecondLevel { store: Arc::clone(&store), followed: feed.seen() });
-        let tokens = self.verifier.map(|verifier| {
-            let (cache, clock) = (self.token_cache.build(), Arc::clone(&self.clock));
-            Tokens::new(verifier, cache, self.pepper, clock, self.verifications_max, second)
-        });
-        let observer = Observer::start(self.listeners, &store).map_err(|error| StoreError::Failed {
+        let layered = self.layered(&store);
+        let observer = Observer::start(&self.listeners, &layered).map_err(|error| StoreError::Failed {
             detail: format!("no thread could be started for events: {error}"),
             retry: Retry::Safe,
         })?;
+        let admission = self.engine(layered, HoldId::random()?.to_string().into(), observer);
+        // Before anything is cached that may change. A store that fails now is asked again later.
+        let call = admission.call(wait);
+        admission.begin_or_warn(call).await;
+        // Bad plans are better refused now than at the first request.
+        admission.catalog.plans(call).await?;
+        Ok(Quota { admission: Engine::new(admission, move || self.engine_of_child(&store)), actor: None })
+    }
+
+    /// The engine of a child process, which has nothing of its parent's: no lease, no debt, no cached record, and no
+    /// lock that a thread of the parent's may have held.
+    fn engine_of_child(&self, store: &Arc<dyn Store>) -> Arc<Admission> {
+        let layered = self.layered(store);
+        let observer = Observer::start(&self.listeners, &layered).unwrap_or_else(|error| {
+            tracing::error!(target: "quotum", %error, "no thread could be started for events in a child process");
+            Observer::unheard()
+        });
+        let by_number = |_| format!("process {}", std::process::id());
+        let name = HoldId::random().map_or_else(by_number, |id| id.to_string());
+        self.engine(layered, name.into(), observer)
+    }
+
+    fn layered(&self, store: &Arc<dyn Store>) -> Arc<dyn Store> {
+        let guard = Guard::new(Timeout::after(self.store_timeout), self.breaker, &self.clock);
+        Arc::new(Layered::new(Arc::clone(store), guard))
+    }
+
+    /// An engine that nothing was asked of yet. `name` is what its changes are marked with.
+    fn engine(&self, store: Arc<dyn Store>, name: Arc<str>, observer: Observer) -> Arc<Admission> {
+        let catalog = Catalog::new(Arc::clone(&store), self.plans.clone(), Arc::clone(&self.clock), self.catalog_ttl);
+        let feed = Feed::every(self.feed_interval, name);
+        let second = self.tokens_in_store.then(|| SecondLevel { store: Arc::clone(&store), followed: feed.seen() });
+        let tokens = self.verifier.as_ref().map(|verifier| {
+            let (cache, clock) = (self.token_cache.clone().build(), Arc::clone(&self.clock));
+            Tokens::new(Arc::clone(verifier), cache, self.pepper.clone(), clock, self.verifications_max, second)
+        });
         let is_worth_leasing = store.is_worth_leasing();
-        let admission = Arc::new_cyclic(|engine| Admission {
+        Arc::new_cyclic(|engine| Admission {
             desk: Arc::new(Desk::new(engine, self.lease, is_worth_leasing)),
             observer,
             evictions: Evictions::default(),
             store,
-            clock: self.clock,
+            clock: Arc::clone(&self.clock),
             ratchet: Ratchet::new(),
             catalog: Arc::new(catalog),
             records: Records::bounded(self.records_max),
@@ -270,14 +300,6 @@ impl Builder {
             debts: Debts::default(),
             subscription_ttl: self.subscription_ttl,
             idempotency_ttl: self.idempotency_ttl,
-        });
-        // Before anything is cached that may change. A store that fails now is asked again later.
-        let call = admission.call(wait);
-        if let Err(error) = admission.begin_to_follow(call).await {
-            tracing::warn!(target: "quotum", %error, "the store's log cannot be read yet");
-        }
-        // Bad plans are better refused now than at the first request.
-        admission.catalog.plans(call).await?;
-        Ok(Quota { admission, actor: None })
+        })
     }
 }

@@ -11,11 +11,9 @@ use parking_lot::Mutex;
 
 use crate::admission::Admission;
 use crate::aside::{Finally, aside};
-use crate::error::Error;
 use crate::event::{Event, EventName, EventQuery};
 use crate::planted::planted;
 use crate::store::{Call, StoreError, Wait};
-use crate::usage::hold::HoldId;
 
 /// How many subjects' debts are charged, and how many revocations are told, where a request waits for it.
 const OWED_AT_ONCE: usize = 16;
@@ -30,6 +28,8 @@ pub(crate) struct Feed {
     interval: Duration,
     /// The last change that was followed.
     seen: Arc<AtomicU64>,
+    /// Whether it is known from which change on to follow.
+    begun: AtomicBool,
     /// Monotonic time, in nanoseconds, from which the store is to be asked again.
     due_ns: AtomicU64,
     /// Whether somebody is asking it off the request path.
@@ -38,16 +38,18 @@ pub(crate) struct Feed {
 }
 
 impl Feed {
-    pub(crate) fn every(interval: Duration) -> Result<Self, Error> {
-        let feed = Self {
-            name: HoldId::random()?.to_string().into(),
+    /// `name` is one that no other engine has, nor this one's copy in another process: its changes would not be
+    /// followed.
+    pub(crate) fn every(interval: Duration, name: Arc<str>) -> Self {
+        Self {
+            name,
             interval,
             seen: Arc::default(),
+            begun: AtomicBool::new(false),
             due_ns: AtomicU64::new(0),
             asking: AtomicBool::new(false),
             following: Mutex::new(()),
-        };
-        Ok(feed)
+        }
     }
 
     /// The last change that was followed, as it advances.
@@ -72,6 +74,11 @@ impl Admission {
         let due = Duration::from_nanos(self.feed.due_ns.load(Ordering::Acquire));
         if now < due {
             return call;
+        }
+        if !self.feed.begun.load(Ordering::Acquire) {
+            // A child process begins here. Nothing is cached before.
+            self.begin_or_warn(call).await;
+            return Call { now: self.call(wait).now, ..call };
         }
         self.tell_evictions(call);
         self.desk.keep_if_due(now);
@@ -113,8 +120,16 @@ impl Admission {
         self.feed.due_ns.fetch_max(next_ns, Ordering::AcqRel);
     }
 
+    /// Begins to follow the feed. Where that fails, all of it is read when the store answers again.
+    pub(crate) async fn begin_or_warn(&self, call: Call) {
+        if let Err(error) = self.begin_to_follow(call).await {
+            tracing::warn!(target: "quotum", %error, "the store's log cannot be read yet");
+        }
+        self.feed.begun.store(true, Ordering::Release);
+    }
+
     /// Begins to follow the feed: from now on, and with the enforcement that was switched before.
-    pub(crate) async fn begin_to_follow(&self, call: Call) -> Result<(), StoreError> {
+    async fn begin_to_follow(&self, call: Call) -> Result<(), StoreError> {
         let newest = EventQuery { newest_first: true, limit: 1, ..EventQuery::changes() };
         let newest = self.store.events(call, &newest).await?;
         let mut switches =

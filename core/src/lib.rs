@@ -30,6 +30,7 @@ mod charging;
 mod clock;
 mod debt;
 mod decision;
+mod engine;
 mod error;
 mod event;
 mod eviction;

@@ -5,9 +5,9 @@
 
 use std::convert::Infallible;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError, channel, sync_channel};
+use std::sync::{Arc, TryLockError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -45,9 +45,10 @@ pub enum LoggedEvents {
 }
 
 /// Who listens.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub(crate) struct Listeners {
-    pub(crate) callback: Option<Callback>,
+    /// Locked by the one thread that delivers. A child may find it locked by a thread that it does not have.
+    pub(crate) callback: Option<Arc<std::sync::Mutex<Callback>>>,
     pub(crate) logged: LoggedEvents,
 }
 
@@ -75,9 +76,9 @@ struct Worker {
 }
 
 impl Worker {
-    fn start(listeners: Listeners, store: &Arc<dyn Store>, events: Receiver<Event>) -> std::io::Result<Self> {
+    fn start(listeners: &Listeners, store: &Arc<dyn Store>, events: Receiver<Event>) -> std::io::Result<Self> {
         let (ends, ended): (Sender<Infallible>, _) = channel();
-        let store = Arc::clone(store);
+        let (listeners, store) = (listeners.clone(), Arc::clone(store));
         let work = move || {
             deliver(&events, &listeners, &*store);
             drop(ends);
@@ -99,7 +100,7 @@ impl Worker {
 
 impl Observer {
     /// Starts to observe, on a thread of its own if anybody but `tracing` listens.
-    pub(crate) fn start(listeners: Listeners, store: &Arc<dyn Store>) -> std::io::Result<Self> {
+    pub(crate) fn start(listeners: &Listeners, store: &Arc<dyn Store>) -> std::io::Result<Self> {
         let listened = listeners.callback.is_some() || listeners.logged != LoggedEvents::Changes;
         let (queue, worker) = match listened {
             false => (None, None),
@@ -108,13 +109,21 @@ impl Observer {
                 (Some(queue), Some(Worker::start(listeners, store, events)?))
             }
         };
-        Ok(Self {
-            queue,
-            worker: Mutex::new(worker),
+        let mut observer = Self::unheard();
+        observer.queue = queue;
+        *observer.worker.get_mut() = worker;
+        Ok(observer)
+    }
+
+    /// One to which only `tracing` listens.
+    pub(crate) fn unheard() -> Self {
+        Self {
+            queue: None,
+            worker: Mutex::new(None),
             dropped: AtomicU64::new(0),
             #[cfg(feature = "metrics")]
             metrics: crate::metrics::Metrics::new(),
-        })
+        }
     }
 
     /// When a decision began, if anybody wants to know how long it took.
@@ -189,12 +198,7 @@ fn deliver(events: &Receiver<Event>, listeners: &Listeners, store: &dyn Store) {
         batch.push(event);
         batch.extend(events.try_iter().take(WRITTEN_AT_ONCE - 1));
         if let Some(callback) = &listeners.callback {
-            for event in &batch {
-                let call = std::panic::AssertUnwindSafe(|| callback(event));
-                if std::panic::catch_unwind(call).is_err() {
-                    tracing::error!(target: "quotum", event = %event.name, "the event callback panicked");
-                }
-            }
+            hand_over(callback, &batch);
         }
         // Changes are in the log already: they were made in one step with it.
         batch.retain(|event| !event.name.is_change() && is_logged(listeners.logged, event.name));
@@ -205,6 +209,24 @@ fn deliver(events: &Receiver<Event>, listeners: &Listeners, store: &dyn Store) {
             }
         }
         batch.clear();
+    }
+}
+
+fn hand_over(callback: &std::sync::Mutex<Callback>, events: &[Event]) {
+    let callback = match callback.try_lock() {
+        Ok(callback) => callback,
+        Err(TryLockError::Poisoned(callback)) => callback.into_inner(),
+        Err(TryLockError::WouldBlock) => {
+            let lost = events.len();
+            tracing::error!(target: "quotum", lost, "the event callback was running at the fork: it cannot be called");
+            return;
+        }
+    };
+    for event in events {
+        let call = std::panic::AssertUnwindSafe(|| callback(event));
+        if std::panic::catch_unwind(call).is_err() {
+            tracing::error!(target: "quotum", event = %event.name, "the event callback panicked");
+        }
     }
 }
 

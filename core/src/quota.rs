@@ -1,9 +1,9 @@
 //! The engine: the verbs, for async callers. `blocking.rs` has the same for others.
 
 use crate::admin::{Actor, Amend};
-use crate::admission::Admission;
 use crate::builder::Builder;
 use crate::decision::{Decision, QuotaState, Usage};
+use crate::engine::Engine;
 use crate::error::Error;
 use crate::event::{Event, EventQuery};
 use crate::flight::unblocked;
@@ -48,7 +48,7 @@ use std::time::Duration;
 /// ```
 #[derive(Debug, Clone)]
 pub struct Quota {
-    pub(crate) admission: Arc<Admission>,
+    pub(crate) admission: Engine,
     pub(crate) actor: Actor,
 }
 
@@ -61,7 +61,7 @@ impl Quota {
     /// The same engine, for changes that `actor` makes: the audit log then says so.
     #[must_use]
     pub fn acting_as(&self, actor: &str) -> Self {
-        Self { admission: Arc::clone(&self.admission), actor: Some(actor.into()) }
+        Self { admission: self.admission.clone(), actor: Some(actor.into()) }
     }
 
     /// A handle to a subject, for whoever asks about it often. The store is not asked yet.

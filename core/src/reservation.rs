@@ -14,6 +14,7 @@ use crate::debt::Share;
 use crate::decision::{Decision, Denial, Reason};
 use crate::error::Error;
 use crate::event::{Event, EventName};
+use crate::fork::Bound;
 use crate::plan::UNITS_MAX;
 use crate::policy::Enforcement;
 use crate::store::{Call, Part, Settle, Settled, Wait};
@@ -54,7 +55,7 @@ pub struct Reservation {
 /// What a reservation of either kind is about.
 #[derive(Debug)]
 pub(crate) struct Held {
-    admission: Arc<Admission>,
+    admission: Bound<Admission>,
     /// None where nothing is held: enforcement is off, the units are owed, or they are not counted.
     id: Option<HoldId>,
     /// What is owed in place of a hold, where the store could not be asked.
@@ -201,7 +202,8 @@ impl Held {
     /// store, and is released at once.
     fn take_unless_repeated(&mut self) -> Option<HoldId> {
         let (id, owed) = (self.id.take(), self.owed.take());
-        if self.decision.repeated {
+        // What a child inherits is still its parent's.
+        if self.decision.repeated || !self.admission.is_here() {
             return None;
         }
         if let Some(share) = owed {
@@ -306,7 +308,7 @@ impl Admission {
         let expires_at = later(ttl);
         let held = |id, decision: Decision, costs, expires_at| {
             let owed = decision.trace.unanswered.as_ref().and_then(|unanswered| unanswered.owed.clone());
-            Held { admission: Arc::clone(self), id, owed, decision, costs, expires_at }
+            Held { admission: Bound::new(Arc::clone(self)), id, owed, decision, costs, expires_at }
         };
         if modes.everywhere() == Enforcement::Off {
             check_subject(subject)?;

@@ -8,6 +8,7 @@ use parking_lot::RwLock;
 use crate::admission::Admission;
 use crate::caller::{Asking, check_subject};
 use crate::error::Error;
+use crate::fork::Bound;
 use crate::record::{Record, Records};
 use crate::request::{Request, Who};
 
@@ -35,7 +36,7 @@ use crate::request::{Request, Who};
 /// # }
 /// ```
 pub struct Subject {
-    engine: Arc<Admission>,
+    engine: Bound<Admission>,
     id: Arc<str>,
     record: RwLock<Arc<Record>>,
 }
@@ -44,7 +45,7 @@ impl Subject {
     pub(crate) fn of(engine: &Arc<Admission>, id: &str) -> Result<Self, Error> {
         check_subject(id)?;
         let record = engine.records.of(id);
-        let (engine, id) = (Arc::clone(engine), Arc::clone(&record.subject));
+        let (engine, id) = (Bound::new(Arc::clone(engine)), Arc::clone(&record.subject));
         Ok(Self { engine, id, record: RwLock::new(record) })
     }
 
@@ -61,7 +62,7 @@ impl Subject {
 
     /// As what an engine knows the subject: one that the handle is not of knows only its name.
     pub(crate) fn asking(&self, engine: &Admission) -> Asking<'_> {
-        if std::ptr::eq(&*self.engine, engine) { Asking::Held(self) } else { Asking::Named(&self.id) }
+        if std::ptr::eq(&**self.engine, engine) { Asking::Held(self) } else { Asking::Named(&self.id) }
     }
 
     /// What is known of the subject, looked up again if it was dropped since.
@@ -79,7 +80,7 @@ impl Subject {
 impl Clone for Subject {
     fn clone(&self) -> Self {
         let record = RwLock::new(Arc::clone(&self.record.read()));
-        Self { engine: Arc::clone(&self.engine), id: Arc::clone(&self.id), record }
+        Self { engine: self.engine.clone(), id: Arc::clone(&self.id), record }
     }
 }
 

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream;
-use parking_lot::MutexGuard;
 use pollster::block_on;
 
 use super::pool::{Ended, Need, Pool};
@@ -21,6 +20,7 @@ use crate::event::{Event, EventName};
 use crate::fork::Born;
 use crate::record::Record;
 use crate::store::{Call, StoreError, Wait};
+use crate::sync::MonitorGuard;
 use crate::usage::demand::Touched;
 use crate::usage::hold::HoldId;
 
@@ -40,7 +40,7 @@ impl Desk {
         if !work.called.iter().any(|called| Arc::ptr_eq(called, record)) {
             work.called.push(Arc::clone(record));
         }
-        self.called.notify_one();
+        self.work.notify_one();
         self.keep(work);
     }
 
@@ -53,7 +53,7 @@ impl Desk {
     }
 
     /// Starts a keeper, unless there is one.
-    fn keep(&self, mut work: MutexGuard<'_, Work>) {
+    fn keep(&self, mut work: MonitorGuard<'_, Work>) {
         if work.keeper.as_ref().is_some_and(Born::is_here) {
             return;
         }
@@ -101,7 +101,7 @@ impl Desk {
         if work.called.is_empty() {
             let until_due = work.due.map_or(REST, |due| due.saturating_sub(now));
             // A clock that is moved by hand is looked at again and again.
-            self.called.wait_for(&mut work, until_due.clamp(Duration::from_millis(1), REST));
+            drop(self.work.wait_for(work, until_due.clamp(Duration::from_millis(1), REST)));
         }
         true
     }

@@ -14,14 +14,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
-
 pub(crate) use self::granting::Granting;
 use self::pool::{Ended, Terms};
 use crate::admission::Admission;
 use crate::fork::Born;
 use crate::plan::{EXACT_UP_TO, Leasing, Limit, Plan, UNITS_MAX};
 use crate::record::Record;
+use crate::sync::Monitor;
 use crate::usage::demand::Touched;
 
 /// The leases of one engine: on which terms it takes them, and whose pools are to be looked after.
@@ -32,8 +31,7 @@ pub(crate) struct Desk {
     default: Leasing,
     /// Whether the store is slower than memory.
     is_worth_it: bool,
-    work: Mutex<Work>,
-    called: Condvar,
+    work: Monitor<Work>,
     /// Units that were charged in blocks although nobody had used them.
     lost: AtomicU64,
     /// How often a request was denied while units were leased elsewhere.
@@ -58,8 +56,7 @@ impl Desk {
             engine: Weak::clone(engine),
             default,
             is_worth_it,
-            work: Mutex::default(),
-            called: Condvar::new(),
+            work: Monitor::default(),
             lost: AtomicU64::new(0),
             stranded: AtomicU64::new(0),
         }

@@ -11,14 +11,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 use std::time::Instant;
 
-use parking_lot::{Condvar, Mutex};
+use crate::fork::Born;
+use crate::sync::Monitor;
 
-static CLOCK: AlarmClock = AlarmClock { alarms: Mutex::new(Alarms::none()), earlier: Condvar::new() };
+static CLOCK: AlarmClock = AlarmClock { alarms: Monitor::new(Alarms::none()) };
 
 struct AlarmClock {
-    alarms: Mutex<Alarms>,
     /// Signalled where an alarm is to ring before the thread meant to wake.
-    earlier: Condvar,
+    alarms: Monitor<Alarms>,
 }
 
 struct Alarms {
@@ -29,8 +29,8 @@ struct Alarms {
 
 /// The thread that rings.
 struct Sleeper {
-    /// The process it belongs to: one that was forked from it has none.
-    process: u32,
+    /// In the process that it belongs to: one that was forked from it has none.
+    born: Born,
     until: Option<Instant>,
 }
 
@@ -52,13 +52,17 @@ impl Alarm {
         let mut alarms = CLOCK.alarms.lock();
         alarms.count += 1;
         let place = (at, alarms.count);
-        let process = std::process::id();
-        match alarms.thread.as_ref().filter(|thread| thread.process == process) {
-            Some(thread) if thread.until.is_some_and(|until| at < until) => drop(CLOCK.earlier.notify_one()),
+        if alarms.thread.as_ref().is_some_and(|thread| !thread.born.is_here()) {
+            alarms.thread = None;
+            // Those of a parent's tasks, which are not to be woken by us.
+            std::mem::forget(std::mem::take(&mut alarms.set));
+        }
+        match &alarms.thread {
+            Some(thread) if thread.until.is_some_and(|until| at < until) => CLOCK.alarms.notify_one(),
             Some(_) => {}
             None => {
                 std::thread::Builder::new().name("quotum-timeout".to_owned()).spawn(|| CLOCK.run())?;
-                alarms.thread = Some(Sleeper { process, until: None });
+                alarms.thread = Some(Sleeper { born: Born::here(), until: None });
             }
         }
         alarms.set.insert(place, waker.clone());
@@ -99,7 +103,7 @@ impl AlarmClock {
             if let Some(thread) = &mut alarms.thread {
                 thread.until = Some(next);
             }
-            self.earlier.wait_until(&mut alarms, next);
+            alarms = self.alarms.wait_for(alarms, next.saturating_duration_since(Instant::now()));
         }
         alarms.thread = None;
     }
@@ -111,6 +115,8 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::task::Wake;
     use std::time::Duration;
+
+    use parking_lot::Mutex;
 
     use super::*;
 

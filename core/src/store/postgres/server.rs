@@ -18,6 +18,7 @@ use super::failure::{failure, is_to_be_repeated, unanswered, unconnected};
 use super::statement::Statement;
 use super::tls::Encryption;
 use crate::error::Retry;
+use crate::fork::PerProcess;
 use crate::store::{StoreError, StoreFuture, StoreTime};
 
 /// How often a statement is made that the server undoes for the sake of another.
@@ -26,8 +27,11 @@ const ATTEMPTS_MAX: u32 = 20;
 /// How many threads talk to the server. They only send and receive.
 const THREADS: usize = 2;
 
+/// The server, as each process talks to it: connections and threads are its own.
+pub(super) struct Server(PerProcess<Own, StoreError>);
+
 /// A pool of connections, and the runtime that they live on.
-pub(super) struct Server {
+struct Own {
     pool: Arc<Connections>,
     /// Taken when the store is dropped.
     runtime: Option<Runtime>,
@@ -43,6 +47,7 @@ struct Connections {
 }
 
 /// How the server is talked to.
+#[derive(Clone)]
 pub(super) struct Terms {
     /// The schema's name as SQL has it.
     pub(super) schema: String,
@@ -54,6 +59,12 @@ pub(super) struct Terms {
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for Own {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server").field("schema", &self.pool.schema).field("pool", &self.pool.pool.status()).finish()
     }
 }
@@ -61,6 +72,51 @@ impl fmt::Debug for Server {
 impl Server {
     /// Starts the threads; connections are made as they are needed.
     pub(super) fn new(config: Config, encryption: Encryption, terms: Terms) -> Result<Self, StoreError> {
+        let start = move || Own::start(config.clone(), encryption.clone(), terms.clone()).map(Arc::new);
+        Ok(Self(PerProcess::new(start()?, move |_| start())))
+    }
+
+    /// Does something on the store's own threads, from the first poll on, and to its end whoever waits for it.
+    pub(super) fn on_own_threads<'a, T: Send + 'static>(
+        &'a self,
+        work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+    ) -> StoreFuture<'a, T> {
+        Box::pin(async move { self.0.here()?.run(work).await })
+    }
+
+    /// Makes a statement, and reads what comes back.
+    pub(super) fn ask<'a, T: Send + 'static>(
+        &'a self,
+        statement: Statement,
+        read: impl FnOnce(Vec<Row>) -> Result<T, StoreError> + Send + 'static,
+    ) -> StoreFuture<'a, T> {
+        Box::pin(async move {
+            let own = self.0.here()?;
+            let connections = Arc::clone(&own.pool);
+            own.run(async move { read(connections.make(&statement).await?) }).await
+        })
+    }
+
+    /// Makes a statement that answers with one row.
+    pub(super) fn ask_one<'a, T: Send + 'static>(
+        &'a self,
+        statement: Statement,
+        read: impl FnOnce(&Row) -> Result<T, StoreError> + Send + 'static,
+    ) -> StoreFuture<'a, T> {
+        self.ask(statement, |rows| {
+            let missing = || super::failure::damaged("an answer", &"it has no row");
+            read(rows.first().ok_or_else(missing)?)
+        })
+    }
+
+    /// Makes a statement of which only the doing matters.
+    pub(super) fn tell(&self, statement: Statement) -> StoreFuture<'_, ()> {
+        self.ask(statement, |_| Ok(()))
+    }
+}
+
+impl Own {
+    fn start(config: Config, encryption: Encryption, terms: Terms) -> Result<Self, StoreError> {
         let failed = |error: &dyn fmt::Display| StoreError::Failed { detail: error.to_string(), retry: Retry::Safe };
         let runtime = Builder::new_multi_thread()
             .worker_threads(THREADS)
@@ -87,52 +143,22 @@ impl Server {
         })
     }
 
-    /// Does something on the store's own threads, from the first poll on, and to its end whoever waits for it.
-    pub(super) fn on_own_threads<'a, T: Send + 'static>(
-        &'a self,
+    async fn run<T: Send + 'static>(
+        &self,
         work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
-    ) -> StoreFuture<'a, T> {
-        Box::pin(async move {
-            let stopped = || StoreError::Stopped { cause: "the threads of the store have ended".to_owned() };
-            let (answer, answered) = oneshot::channel();
-            let runtime = self.runtime.as_ref().ok_or_else(stopped)?;
-            runtime.spawn(async move {
-                // Where the caller is gone, nobody is told.
-                let _gone = answer.send(work.await);
-            });
-            answered.await.unwrap_or_else(|_| Err(stopped()))
-        })
-    }
-
-    /// Makes a statement, and reads what comes back.
-    pub(super) fn ask<'a, T: Send + 'static>(
-        &'a self,
-        statement: Statement,
-        read: impl FnOnce(Vec<Row>) -> Result<T, StoreError> + Send + 'static,
-    ) -> StoreFuture<'a, T> {
-        let connections = Arc::clone(&self.pool);
-        self.on_own_threads(async move { read(connections.make(&statement).await?) })
-    }
-
-    /// Makes a statement that answers with one row.
-    pub(super) fn ask_one<'a, T: Send + 'static>(
-        &'a self,
-        statement: Statement,
-        read: impl FnOnce(&Row) -> Result<T, StoreError> + Send + 'static,
-    ) -> StoreFuture<'a, T> {
-        self.ask(statement, |rows| {
-            let missing = || super::failure::damaged("an answer", &"it has no row");
-            read(rows.first().ok_or_else(missing)?)
-        })
-    }
-
-    /// Makes a statement of which only the doing matters.
-    pub(super) fn tell(&self, statement: Statement) -> StoreFuture<'_, ()> {
-        self.ask(statement, |_| Ok(()))
+    ) -> Result<T, StoreError> {
+        let stopped = || StoreError::Stopped { cause: "the threads of the store have ended".to_owned() };
+        let (answer, answered) = oneshot::channel();
+        let runtime = self.runtime.as_ref().ok_or_else(stopped)?;
+        runtime.spawn(async move {
+            // Where the caller is gone, nobody is told.
+            let _gone = answer.send(work.await);
+        });
+        answered.await.unwrap_or_else(|_| Err(stopped()))
     }
 }
 
-impl Drop for Server {
+impl Drop for Own {
     fn drop(&mut self) {
         // At once: whoever drops the store may be a task, which must not wait.
         if let Some(runtime) = self.runtime.take() {

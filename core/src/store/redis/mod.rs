@@ -42,6 +42,7 @@ use super::{
 };
 use crate::HoldId;
 use crate::event::{Event, EventName, EventQuery};
+use crate::fork::PerProcess;
 use crate::plan::Plans;
 use crate::subscription::Subscription;
 use crate::token::TokenDigest;
@@ -60,15 +61,41 @@ use crate::token::TokenDigest;
 /// waits for nothing: a step under way is made whole or not at all.
 #[derive(Debug)]
 pub struct RedisStore {
+    own: PerProcess<Own, StoreError>,
+    is_cluster: bool,
+    names: Arc<Names>,
+}
+
+/// What each process has for itself: threads, connections, and what it remembers.
+#[derive(Debug)]
+struct Own {
     threads: Threads,
     server: Shared,
-    names: Arc<Names>,
     holders: Arc<Holders>,
 }
 
+impl Own {
+    fn new(threads: Threads, server: Shared) -> Self {
+        Self { threads, server, holders: Arc::new(Holders::new()) }
+    }
+}
+
+/// What this process has, or a future that fails because it can have none.
+macro_rules! own {
+    ($store:expr) => {
+        match $store.own.here() {
+            Ok(own) => own,
+            Err(error) => return unsent(Err(error)),
+        }
+    };
+}
+
 impl RedisStore {
-    fn new(threads: Threads, server: Shared, names: Names) -> Self {
-        Self { threads, server, names: Arc::new(names), holders: Arc::new(Holders::new()) }
+    /// `start` makes what a child process has for itself.
+    fn new(own: Own, names: Names, start: impl Fn() -> Result<Own, StoreError> + Send + Sync + 'static) -> Self {
+        let is_cluster = own.server.is_cluster();
+        let own = PerProcess::new(Arc::new(own), move |_| start().map(Arc::new));
+        Self { own, is_cluster, names: Arc::new(names) }
     }
 
     /// Makes a step, and reads what comes back.
@@ -77,8 +104,9 @@ impl RedisStore {
         step: Step,
         read: impl FnOnce(Value) -> Result<T, StoreError> + Send + 'static,
     ) -> StoreFuture<'a, T> {
-        let server = Arc::clone(&self.server);
-        self.threads.run(async move { read(server.make(&step).await?) })
+        let own = own!(self);
+        let server = Arc::clone(&own.server);
+        own.threads.run(async move { read(server.make(&step).await?) })
     }
 
     /// Makes a step of which only the doing matters.
@@ -93,7 +121,7 @@ impl RedisStore {
 
     /// The payer to note in the hold's own script: on a cluster that is done before, in another slot.
     fn pointer_in_step(&self, step: Step, id: HoldId) -> Step {
-        if self.server.is_cluster() { step } else { step.on(self.names.pointer(id)) }
+        if self.is_cluster { step } else { step.on(self.names.pointer(id)) }
     }
 
     /// Makes the step that opens a hold or a lease, once others can find its account.
@@ -103,8 +131,9 @@ impl RedisStore {
         step: Step,
         read: impl FnOnce(Value) -> Result<T, StoreError> + Send + 'static,
     ) -> StoreFuture<'a, T> {
-        let (server, names, holders) = (Arc::clone(&self.server), Arc::clone(&self.names), Arc::clone(&self.holders));
-        self.threads.run(async move {
+        let own = own!(self);
+        let (server, names, holders) = (Arc::clone(&own.server), Arc::clone(&self.names), Arc::clone(&own.holders));
+        own.threads.run(async move {
             let Opened { id, payer, kept_ms } = opened;
             holders.note(id, &payer);
             if server.is_cluster() {
@@ -187,14 +216,16 @@ impl Store for RedisStore {
         event: &'a Event,
     ) -> StoreFuture<'a, Option<Subscription>> {
         let step = whole!(subscription::putting(&self.names, call, subject, to));
-        let (server, names) = (Arc::clone(&self.server), Arc::clone(&self.names));
+        let own = own!(self);
+        let (server, names) = (Arc::clone(&own.server), Arc::clone(&self.names));
         let (from, event) = (from.cloned(), event.clone());
-        self.threads.run(async move { subscription::swap(&server, &names, step, from, &event).await })
+        own.threads.run(async move { subscription::swap(&server, &names, step, from, &event).await })
     }
 
     fn subscribers<'a>(&'a self, call: Call, query: &'a SubscriberQuery) -> StoreFuture<'a, Vec<Subscriber>> {
-        let (server, names, query) = (Arc::clone(&self.server), Arc::clone(&self.names), query.clone());
-        self.threads.run(async move { subscription::list(&server, &names, call, &query).await })
+        let own = own!(self);
+        let (server, names, query) = (Arc::clone(&own.server), Arc::clone(&self.names), query.clone());
+        own.threads.run(async move { subscription::list(&server, &names, call, &query).await })
     }
 
     fn census(&self, _: Call) -> StoreFuture<'_, Vec<Census>> {
@@ -221,7 +252,7 @@ impl Store for RedisStore {
         let step = self.pointer_in_step(self.on_account(&HOLD, call, &payer), hold.id);
         let step = step
             .with(hold.id.to_bytes())
-            .with(if self.server.is_cluster() { "0" } else { "1" })
+            .with(if self.is_cluster { "0" } else { "1" })
             .with(payer.as_bytes())
             .with_time(hold.expires_at)
             .with_time(hold.kept_until);
@@ -235,9 +266,10 @@ impl Store for RedisStore {
     }
 
     fn settle<'a>(&'a self, call: Call, settle: &'a Settle) -> StoreFuture<'a, Settled> {
-        let (server, names, holders) = (Arc::clone(&self.server), Arc::clone(&self.names), Arc::clone(&self.holders));
+        let own = own!(self);
+        let (server, names, holders) = (Arc::clone(&own.server), Arc::clone(&self.names), Arc::clone(&own.holders));
         let settle = settle.clone();
-        self.threads.run(async move {
+        own.threads.run(async move {
             let Some(payer) = holders.find(&server, &names, settle.id).await? else { return Ok(Settled::Unknown) };
             let step = Step::of(&SETTLE, call.now, names.account(&payer)).with(settle.id.to_bytes());
             counter::settled(server.make(&counter::with_used(step, &settle)).await?)
@@ -254,7 +286,7 @@ impl Store for RedisStore {
         };
         let step = step
             .with(lease.id.to_bytes())
-            .with(if self.server.is_cluster() { "0" } else { "1" })
+            .with(if self.is_cluster { "0" } else { "1" })
             .with(payer.as_bytes())
             .with_number(lease.least)
             .with_time(lease.expires_at)
@@ -285,8 +317,9 @@ impl Store for RedisStore {
             (of_account.fold(step.with_number(places.len() as i64), counter::with_key), places)
         };
         let steps: Vec<(Step, Vec<usize>)> = accounts.into_iter().map(step).collect();
-        let (server, count) = (Arc::clone(&self.server), keys.len());
-        self.threads.run(async move {
+        let own = own!(self);
+        let (server, count) = (Arc::clone(&own.server), keys.len());
+        own.threads.run(async move {
             let mut found = vec![Balance::default(); count];
             for (step, places) in steps {
                 for (place, balance) in places.into_iter().zip(counter::balances(server.make(&step).await?)?) {
@@ -312,7 +345,7 @@ impl Store for RedisStore {
         };
         let entry = whole!(Entry::of(&self.names, event));
         let remembered = if once.is_some() { whole!(counter::remembered(keys())) } else { String::new() };
-        let in_log = !self.server.is_cluster();
+        let in_log = !self.is_cluster;
         let step = counter::with_once(self.on_account(&ADJUST, call, &payer), once)
             .with(remembered)
             .with(if in_log { "1" } else { "0" })
@@ -328,8 +361,9 @@ impl Store for RedisStore {
         }
         let name = whole!(HoldId::random().map_err(|error| damaged("randomness", &error))).to_string();
         let step = with_last(step.on(self.names.outbox(&payer)).with(entry.kept_as(&name)));
-        let (server, names) = (Arc::clone(&self.server), Arc::clone(&self.names));
-        self.threads.run(async move {
+        let own = own!(self);
+        let (server, names) = (Arc::clone(&own.server), Arc::clone(&self.names));
+        own.threads.run(async move {
             let note = outbox::note(&payer, &name);
             outbox::begin(&server, &names, call, &note).await?;
             let charged = counter::charged(server.make(&step).await?)?;
@@ -402,8 +436,9 @@ impl Store for RedisStore {
 
     fn events<'a>(&'a self, call: Call, query: &'a EventQuery) -> StoreFuture<'a, Vec<Event>> {
         let step = log::reading(&self.names, call, query);
-        let (server, names) = (Arc::clone(&self.server), Arc::clone(&self.names));
-        self.threads.run(async move {
+        let own = own!(self);
+        let (server, names) = (Arc::clone(&own.server), Arc::clone(&self.names));
+        own.threads.run(async move {
             let (mended, under) = (Arc::clone(&server), Arc::clone(&names));
             server.mend_beside(async move { outbox::mend(&mended, &under, call).await });
             log::events(server.make(&step).await?)

@@ -9,11 +9,11 @@ use redis::cluster::ClusterClient;
 use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisError, TlsCertificates};
 use tokio::sync::Mutex;
 
-use super::RedisStore;
 use super::connection::Connection;
 use super::names::Names;
 use super::opening;
 use super::server::{Server, Terms, Threads, Way};
+use super::{Own, RedisStore};
 use crate::error::Error;
 use crate::store::{StoreError, StoreTime};
 
@@ -187,19 +187,27 @@ impl RedisOptions {
     /// under which something else is kept, which is left as it is.
     pub fn open(&self) -> Result<RedisStore, StoreError> {
         let name = self.name();
-        let cannot = |detail: String| StoreError::CannotOpen { name: name.clone(), detail };
+        let cannot = |detail: String| self.cannot(detail);
         if !is_prefix(&self.prefix) {
             return Err(cannot("its prefix must be of letters, digits and `:._-`, at most 100".to_owned()));
         }
         let terms =
             Terms { connect_timeout: self.connect_timeout, response_timeout: self.response_timeout, time: self.time };
-        let threads = Threads::start()?;
-        let way = self.way(self.certificates().map_err(cannot)?);
-        let server = Arc::new(Server::new(way.map_err(|error| cannot(super::failure::text(&error)))?, terms));
-        let names = Names::new(&self.prefix);
-        let (checked, under, called) = (Arc::clone(&server), names.clone(), name.clone());
-        pollster::block_on(threads.run(async move { opening::prepare(&checked, &under, &called).await }))?;
-        Ok(RedisStore::new(threads, server, names))
+        // Read here: a child process may have given up the right to.
+        let (options, certificates) = (self.clone(), self.certificates().map_err(cannot)?);
+        let start = move || {
+            let cannot = |error| options.cannot(super::failure::text(&error));
+            let way = options.way(certificates.clone()).map_err(cannot)?;
+            Ok(Own::new(Threads::start()?, Arc::new(Server::new(way, terms))))
+        };
+        let (own, names) = (start()?, Names::new(&self.prefix));
+        let (checked, under) = (Arc::clone(&own.server), names.clone());
+        pollster::block_on(own.threads.run(async move { opening::prepare(&checked, &under, &name).await }))?;
+        Ok(RedisStore::new(own, names, start))
+    }
+
+    fn cannot(&self, detail: String) -> StoreError {
+        StoreError::CannotOpen { name: self.name(), detail }
     }
 
     fn certificates(&self) -> Result<TlsCertificates, String> {

@@ -16,12 +16,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::thread::JoinHandle;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
 use super::batch::{Batch, Job};
 use super::session::Session;
 use crate::error::Retry;
 use crate::store::{StoreError, Wait};
+use crate::sync::Monitor;
 
 /// The most that one batch holds: some milliseconds of work, so that other processes get their turn.
 const BATCH_MAX: usize = 1_024;
@@ -34,10 +35,34 @@ pub(super) struct Lane {
 }
 
 struct Shared {
-    state: Mutex<State>,
     /// Signalled when the lane is free and has work that only the worker can lead, and at the end.
-    worker_wanted: Condvar,
-    session: Mutex<Session>,
+    state: Monitor<State>,
+    seat: Mutex<Seat>,
+}
+
+/// A session, or how to have one.
+pub(super) enum Seat {
+    Open(Session),
+    /// Whoever leads first opens it, because that takes a disk.
+    ToOpen(Box<dyn Fn() -> Result<Session, StoreError> + Send>),
+    /// A child process has closed its copy.
+    Closed,
+}
+
+impl Seat {
+    fn session(&mut self) -> Result<&mut Session, StoreError> {
+        if let Self::ToOpen(open) = self {
+            *self = Self::Open(open()?);
+        }
+        match self {
+            Self::Open(session) => Ok(session),
+            Self::ToOpen(_) | Self::Closed => Err(closed("a session of a parent process is closed")),
+        }
+    }
+}
+
+fn closed(cause: &str) -> StoreError {
+    StoreError::Stopped { cause: cause.to_owned() }
 }
 
 #[derive(Default)]
@@ -49,8 +74,13 @@ struct State {
 }
 
 impl Lane {
+    #[cfg(test)]
     pub(super) fn new(name: &'static str, session: Session) -> Self {
-        let shared = Shared { state: Mutex::default(), worker_wanted: Condvar::new(), session: Mutex::new(session) };
+        Self::seated(name, Seat::Open(session))
+    }
+
+    pub(super) fn seated(name: &'static str, seat: Seat) -> Self {
+        let shared = Shared { state: Monitor::default(), seat: Mutex::new(seat) };
         Self { shared: Arc::new(shared), name, worker: Mutex::new(None) }
     }
 
@@ -71,6 +101,25 @@ impl Lane {
         Pending { shared: &self.shared, ticket }.await
     }
 
+    /// Closes the connection that a child process has inherited with its copy of the lane, so that the child may open
+    /// the file itself.
+    ///
+    /// SQLite says not to close in a child, nor to use; but it keeps in the memory of the process which locks the
+    /// process has on a file. As long as an inherited connection is open, it would take no lock for the child's own
+    /// ones: the parent's last act, or somebody else's, would then be to delete the log that the child writes to. An
+    /// idle connection that does no checkpoint as it closes touches nothing but the child's copy.
+    pub(super) fn close_inherited(&self) -> Result<(), StoreError> {
+        const FORKED: &str = "the process was forked while its parent was using the store: fork between two requests, \
+                              or open the store in the child";
+        let mut seat = self.shared.seat.try_lock().ok_or_else(|| closed(FORKED))?;
+        let Seat::Open(session) = &*seat else { return Ok(()) };
+        if !session.let_go() {
+            return Err(closed(FORKED));
+        }
+        *seat = Seat::Closed;
+        Ok(())
+    }
+
     fn start_worker(&self) -> Result<(), StoreError> {
         let mut worker = self.worker.lock();
         if worker.is_none() {
@@ -89,7 +138,7 @@ impl Drop for Lane {
     /// Waits until the worker has done what was asked of it, so that the file is closed afterwards.
     fn drop(&mut self) {
         self.shared.state.lock().closed = true;
-        self.shared.worker_wanted.notify_one();
+        self.shared.state.notify_one();
         let worker = self.worker.lock().take();
         // The last handle may be dropped by the worker itself, inside a waker.
         if let Some(worker) = worker.filter(|worker| worker.thread().id() != std::thread::current().id()) {
@@ -119,7 +168,7 @@ impl Shared {
                 *ticket.progress.lock() = Progress::Leading;
             }
             Wait::Yield => {
-                self.worker_wanted.notify_one();
+                self.state.notify_one();
             }
         }
     }
@@ -136,10 +185,15 @@ impl Shared {
             return;
         }
         let (outcome, has_stopped) = {
-            let mut session = self.session.lock();
-            let had_stopped = session.has_stopped();
-            let outcome = session.run(&mut jobs);
-            (outcome, session.has_stopped() && !had_stopped)
+            let mut seat = self.seat.lock();
+            match seat.session() {
+                Ok(session) => {
+                    let had_stopped = session.has_stopped();
+                    let outcome = session.run(&mut jobs);
+                    (outcome, session.has_stopped() && !had_stopped)
+                }
+                Err(error) => (Err(error), false),
+            }
         };
         for job in jobs {
             job.finish(&outcome);
@@ -155,7 +209,7 @@ impl Shared {
         let mut state = self.state.lock();
         state.led = state.queue.iter().any(|job| job.promote());
         if !state.led && !state.queue.is_empty() {
-            self.worker_wanted.notify_one();
+            self.state.notify_one();
         }
     }
 
@@ -168,7 +222,7 @@ impl Shared {
                     if state.closed {
                         return;
                     }
-                    self.worker_wanted.wait(&mut state);
+                    state = self.state.wait(state);
                 }
                 state.led = true;
             }

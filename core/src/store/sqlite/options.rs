@@ -121,13 +121,24 @@ impl SqliteOptions {
     /// other processes keep it busy.
     pub fn open(&self) -> Result<SqliteStore, StoreError> {
         let writer = self.open_session()?;
+        let reader = self.open_reading()?.sharing(&writer.stopped());
+        Ok(SqliteStore::new(self.for_children(), writer, reader))
+    }
+
+    /// How a child process opens the file, wherever it goes: its parent has read it for damage.
+    fn for_children(&self) -> Self {
+        let path = std::path::absolute(&self.path).unwrap_or_else(|_| self.path.clone());
+        Self { path, check_on_open: false, ..self.clone() }
+    }
+
+    /// Opens the session that reads the file, which is one of ours.
+    pub(super) fn open_reading(&self) -> Result<Session, StoreError> {
         let reader = self.connect()?;
         // The longest that SQLite can wait: 24 days.
         let longest = Duration::from_millis(i32::MAX.unsigned_abs().into());
         reader.busy_timeout(self.busy_timeout.min(longest)).map_err(failure)?;
         reader.pragma_update(None, "query_only", true).map_err(failure)?;
-        let reader = writer.reading(reader, Patience::new(self.busy_timeout));
-        Ok(SqliteStore::new(writer, reader))
+        Ok(Session::new(reader, Access::Read, Patience::new(self.busy_timeout)))
     }
 
     /// Opens, checks and migrates the file, and returns the session that writes to it.
@@ -224,6 +235,7 @@ mod tests {
         ];
         for (options, synchronous) in options {
             let store = options.open().unwrap();
+            let store = store.lanes.here().unwrap();
             assert_eq!(setting(&store.writer, "synchronous"), synchronous, "{options:?}");
             assert_eq!(setting(&store.writer, "fullfsync"), i64::from(synchronous == 2), "{options:?}");
         }
@@ -236,6 +248,7 @@ mod tests {
         let mode = |batch: &mut Batch<'_>| {
             batch.connection.pragma_query_value(None, "journal_mode", |row| row.get(0)).map_err(failure)
         };
+        let store = store.lanes.here().unwrap();
         for (lane, query_only) in [(&store.writer, 0), (&store.reader, 1)] {
             assert_eq!(pollster::block_on(lane.run(Wait::Block, mode)), Ok("wal".to_owned()));
             assert_eq!(setting(lane, "query_only"), query_only);

@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 
 use super::batch::{Batch, Job};
 use super::failure::{failure, is_busy};
@@ -39,9 +40,20 @@ impl Session {
         Self { connection, access, patience, stopped: Arc::default() }
     }
 
-    /// A session of the same store that only reads.
-    pub(super) fn reading(&self, connection: Connection, patience: Patience) -> Self {
-        Self { connection, access: Access::Read, patience, stopped: Arc::clone(&self.stopped) }
+    /// The same, which stops when the other sessions of its store do.
+    pub(super) fn sharing(self, stopped: &Arc<OnceLock<String>>) -> Self {
+        Self { stopped: Arc::clone(stopped), ..self }
+    }
+
+    pub(super) fn stopped(&self) -> Arc<OnceLock<String>> {
+        Arc::clone(&self.stopped)
+    }
+
+    /// Whether the connection may be closed by a child process that has inherited it: it is between transactions, and
+    /// will leave the file's log alone.
+    pub(super) fn let_go(&self) -> bool {
+        let quietly = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+        self.connection.is_autocommit() && quietly == Ok(true)
     }
 
     /// Whether no more work is done.
@@ -214,8 +226,12 @@ mod tests {
         let store = Arc::new(SqliteOptions::at(folder.path().join("quota.db")).open().unwrap());
         let pages = |most: i64| {
             let limit = format!("ROLLBACK; PRAGMA max_page_count = {most}; BEGIN IMMEDIATE");
-            let set =
-                store.writer.run(Wait::Block, move |batch| batch.connection.execute_batch(&limit).map_err(failure));
+            let set = store
+                .lanes
+                .here()
+                .unwrap()
+                .writer
+                .run(Wait::Block, move |batch| batch.connection.execute_batch(&limit).map_err(failure));
             pollster::block_on(set).unwrap();
         };
         let plans = "default_plan = 'free'\n[plans.free]\nquotas = { jobs = '1/total' }";
