@@ -1,0 +1,265 @@
+//! Processes that consume one counter of a shared store, and say on a pipe what they were granted.
+//!
+//! A test starts its own binary again for each of them; they find their orders in the environment.
+
+#![allow(clippy::unwrap_used, clippy::panic, dead_code, unreachable_pub)]
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use pollster::block_on;
+use quotum::blocking::Quota;
+use quotum::store::{Balance, Call, CounterKey, Store, Wait};
+use quotum::{Decision, Period, Plans, Reason, Timestamp};
+
+const STORE: &str = "QUOTUM_TEST_STORE";
+const SUBJECT: &str = "QUOTUM_TEST_SUBJECT";
+const METRIC: &str = "QUOTUM_TEST_METRIC";
+const PAUSE_US: &str = "QUOTUM_TEST_PAUSE_US";
+const STAYS: &str = "QUOTUM_TEST_STAYS";
+const TIMEOUT_MS: &str = "QUOTUM_TEST_TIMEOUT_MS";
+
+/// How long anything may take that a test waits for.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long a holder that stays waits after a denial.
+const AFTER_DENIAL: Duration = Duration::from_millis(20);
+
+pub const EXACT: u64 = 4_000;
+pub const LEASED: u64 = 10_000;
+pub const LARGE: u64 = 200_000;
+
+/// For how long blocks of `large` are leased; those of `leased` for the usual time.
+pub const TTL: Duration = Duration::from_secs(2);
+
+const PLANS: &str = "
+    default_plan = 'free'
+    [plans.free]
+    quotas = { exact = '4000/total', leased = '10000/total', large = '200000/total' }
+    lease = { exact = 'off', leased = {}, large = { ttl_s = 2 } }
+";
+
+/// The subject and the metric of a counter.
+pub type Counted<'c> = (&'c str, &'c str);
+
+/// An engine on a store, whose calls may wait for so long.
+pub fn engine(store: Arc<dyn Store>, timeout: Duration) -> Quota {
+    let builder = Quota::builder().plans(Plans::from_toml(PLANS).unwrap());
+    builder.store_timeout(timeout).breaker(None).open_on(store).unwrap()
+}
+
+/// What a counter holds, by the store itself.
+pub fn balance(store: &dyn Store, (subject, metric): Counted<'_>) -> Balance {
+    let key = CounterKey::of(subject, metric, Period::Total, 0);
+    let call = Call::new(Timestamp::now(), Wait::Block);
+    block_on(store.balances(call, &[key])).unwrap().pop().unwrap()
+}
+
+/// Waits until something holds.
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < PATIENCE, "{what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// How a holder consumes.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// How long it waits after each grant.
+    pub pause: Duration,
+    /// Whether it goes on after a denial, until it is told to close.
+    pub stays: bool,
+    /// How long a request waits for the store.
+    pub timeout: Duration,
+}
+
+impl Pace {
+    /// As fast as it goes, up to the first denial.
+    pub const HARD: Self = Self { pause: Duration::ZERO, stays: false, timeout: PATIENCE };
+}
+
+/// A process that consumes one unit after the other. It is killed when it is dropped.
+pub struct Holder {
+    child: Child,
+    input: Option<ChildStdin>,
+    /// When each grant was heard of.
+    granted: Arc<Mutex<Vec<Instant>>>,
+    said: Receiver<(Instant, String)>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Holder {
+    /// Starts the test of this name again as a holder, which waits for [`go`](Self::go).
+    pub fn start(test: &str, url: &str, of: Counted<'_>, pace: Pace) -> Self {
+        Self::start_by(Command::new(std::env::current_exe().unwrap()), test, url, of, pace)
+    }
+
+    /// The same, where the command runs this test's binary.
+    pub fn start_by(mut command: Command, test: &str, url: &str, of: Counted<'_>, pace: Pace) -> Self {
+        let mut child = command
+            .args([test, "--exact", "--nocapture", "--test-threads=1"])
+            .env(STORE, url)
+            .env(SUBJECT, of.0)
+            .env(METRIC, of.1)
+            .env(PAUSE_US, pace.pause.as_micros().to_string())
+            .env(STAYS, pace.stays.to_string())
+            .env(TIMEOUT_MS, pace.timeout.as_millis().to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let granted = Arc::new(Mutex::new(Vec::new()));
+        let (lines, counted) = (BufReader::new(child.stdout.take().unwrap()).lines(), Arc::clone(&granted));
+        let (say, said) = channel();
+        let reader = std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                if line == "granted" {
+                    counted.lock().unwrap().push(Instant::now());
+                } else {
+                    // Of one whom nobody listens to any more, the grants are counted all the same.
+                    let _heard = say.send((Instant::now(), line));
+                }
+            }
+        });
+        Self { input: child.stdin.take(), child, granted, said, reader: Some(reader) }
+    }
+
+    /// How many units it has said to have been granted.
+    pub fn granted(&self) -> u64 {
+        self.granted.lock().unwrap().len() as u64
+    }
+
+    /// How many of them by then.
+    pub fn granted_by(&self, then: Instant) -> u64 {
+        self.granted.lock().unwrap().partition_point(|heard| *heard <= then) as u64
+    }
+
+    /// Its next line that begins with this word, without it.
+    pub fn line(&self, word: &str) -> String {
+        let said = self.line_if(word, PATIENCE);
+        said.unwrap_or_else(|| panic!("the holder has not said {word:?}")).1
+    }
+
+    /// The same, where it comes within so long, and when it came.
+    pub fn line_if(&self, word: &str, within: Duration) -> Option<(Instant, String)> {
+        let began = Instant::now();
+        loop {
+            match self.said.recv_timeout(within.saturating_sub(began.elapsed())) {
+                Ok((at, line)) => {
+                    if let Some(rest) = line.strip_prefix(word) {
+                        return Some((at, rest.trim().to_owned()));
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => return None,
+                Err(RecvTimeoutError::Disconnected) => panic!("the holder ended without saying {word:?}"),
+            }
+        }
+    }
+
+    /// Lets it begin.
+    pub fn go(&mut self) {
+        self.input.as_mut().unwrap().write_all(b"go\n").unwrap();
+    }
+
+    /// Has it close its engine, and waits for its end. Returns how much it was granted.
+    pub fn close(mut self) -> u64 {
+        self.end();
+        self.line("closed");
+        assert!(self.child.wait().unwrap().success());
+        self.reader.take().unwrap().join().unwrap();
+        self.granted()
+    }
+
+    /// Lets it close its engine once it comes to it.
+    pub fn end(&mut self) {
+        drop(self.input.take());
+    }
+
+    /// Kills it by SIGKILL. Returns how much it had said to have been granted.
+    pub fn kill(mut self) -> u64 {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.reader.take().unwrap().join().unwrap();
+        self.granted()
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        // One that has ended already has no need of it.
+        let _ended = self.child.kill();
+        let _waited = self.child.wait();
+    }
+}
+
+/// Consumes as ordered, where this process is a holder. False where it is not.
+pub fn served() -> bool {
+    let Ok(url) = std::env::var(STORE) else { return false };
+    let order = |name: &str| std::env::var(name).unwrap();
+    let (subject, metric, stays) = (order(SUBJECT), order(METRIC), order(STAYS) == "true");
+    let pause = Duration::from_micros(order(PAUSE_US).parse().unwrap());
+    let quota = engine(quotum::store::open(&url).unwrap(), Duration::from_millis(order(TIMEOUT_MS).parse().unwrap()));
+    // The harness has begun a line of its own.
+    say("\nready");
+    std::io::stdin().read_line(&mut String::new()).unwrap();
+    let is_over = Arc::new(AtomicBool::new(false));
+    let (over, watching) = (Arc::clone(&is_over), std::thread::current());
+    std::thread::spawn(move || {
+        let _closed = std::io::stdin().read_line(&mut String::new());
+        over.store(true, Ordering::Release);
+        watching.unpark();
+    });
+    let mut last = None;
+    while !is_over.load(Ordering::Acquire) {
+        let decision = quota.consume(&subject, &[(metric.as_str(), 1)]).unwrap();
+        let reason = decision.denied.as_ref().map(|denial| denial.reason);
+        if reason.is_none() {
+            say("granted");
+            if !pause.is_zero() {
+                std::thread::sleep(pause);
+            }
+        }
+        if reason != last {
+            say(&told(&decision));
+        }
+        last = reason;
+        if reason.is_some() {
+            if !stays {
+                assert_eq!(reason, Some(Reason::QuotaExhausted), "{decision:?}");
+                break;
+            }
+            std::thread::sleep(AFTER_DENIAL);
+        }
+    }
+    while !is_over.load(Ordering::Acquire) {
+        std::thread::park();
+    }
+    quota.close().unwrap();
+    say("closed");
+    true
+}
+
+/// A decision in a line: after a denial, units that others have leased.
+fn told(decision: &Decision) -> String {
+    match &decision.denied {
+        None => "allowed".to_owned(),
+        Some(denial) if denial.reason == Reason::QuotaExhausted => {
+            format!("exhausted {}", decision.quotas.first().map_or(0, |state| state.stranded))
+        }
+        Some(denial) => format!("denied {:?}: {}", denial.reason, denial.cause.as_deref().unwrap_or_default()),
+    }
+}
+
+/// Says something, in one write.
+fn say(line: &str) {
+    let mut output = std::io::stdout().lock();
+    output.write_all(format!("{line}\n").as_bytes()).unwrap();
+    output.flush().unwrap();
+}
