@@ -59,12 +59,13 @@ test-node: rust node
 	node bindings-node/scripts/build.mjs
 	cd bindings-node && node --test test/*.test.mjs
 
-bench: rust postgres
+bench: rust postgres redis
 	cargo bench --locked --package quotum-benches
 	cargo run --quiet --release --locked --package quotum-benches --bin ratios
 	cargo run --quiet --release --locked --package quotum-benches --bin rates
 	cargo run --quiet --release --locked --package quotum-benches --bin decisions
 	cargo run --quiet --release --locked --package quotum-benches --features postgres --bin postgres
+	cargo run --quiet --release --locked --package quotum-benches --features redis --bin redis
 
 lint: rust
 	cargo fmt --all --check

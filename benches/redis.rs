@@ -1,11 +1,18 @@
-//! What a charge costs on Redis, beside a bare script that increments as many counters on the same server.
+//! What a charge costs on Redis, beside a bare script that increments as many counters on the same server. Prints
+//! ratios.
 //!
-//! It measures and asserts nothing:
-//! `cargo test --release --features redis --test redis_cost -- --ignored --nocapture`
+//! Both ask on threads of a runtime, one by one and many at once; how long the server itself took for each is by its
+//! own account.
 
-#![cfg(feature = "redis")]
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    missing_docs
+)]
 
+#[path = "../core/tests/servers/mod.rs"]
 mod servers;
 
 use std::sync::Arc;
@@ -60,9 +67,7 @@ fn measured(server: &Redis, at_once: usize, act: impl AsyncFn(usize)) -> (f64, f
     (rounds as f64 / taken.as_secs_f64(), (after.0 - before.0) / (after.1 - before.1))
 }
 
-#[test]
-#[ignore = "measures, and asserts nothing"]
-fn a_charge_beside_a_bare_increment() {
+fn main() {
     let server = Redis::start();
     let store: RedisStore = server.options().connections(1).open().unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
