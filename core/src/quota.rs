@@ -27,6 +27,21 @@ use std::time::Duration;
 /// a disk is done on threads of its own. Only dropping the last clone waits for work under way: see
 /// [`close`](Self::close). For callers without a runtime there is [`blocking::Quota`](crate::blocking::Quota).
 ///
+/// # Processes that fork
+///
+/// A server may open the engine, use it, and then fork its workers, while no thread is inside a call. A child that asks
+/// the engine gets one of its own: it reads what it needs anew, opens the store again, has none of its parent's leases and
+/// debts, and starts its own threads. What it inherits it leaves to its parent: dropping an inherited engine, reservation
+/// or [`Subject`] does nothing. A child returns what it has leased by [`close`](Self::close) or by dropping the engine; one
+/// that ends without (`_exit`) strands it, as a crash would.
+///
+/// - With `memory:`, each process counts for itself from the fork on. So do rates that are not shared, everywhere.
+/// - An SQLite file that the parent has open in more than one store, or in a connection of the host's, must not be used
+///   in the child. A child that was forked in the middle of a step of SQLite's is refused
+///   ([`StoreError::Stopped`](crate::store::StoreError::Stopped)).
+/// - A reservation is settled by the process that made it, or by its [`id`](Reservation::id) in another.
+/// - The callback of [`on_event`](Builder::on_event), the verifier and the clock are copies of the parent's.
+///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # pollster::block_on(async {
