@@ -37,9 +37,7 @@ impl Desk {
     /// Has an owner's pools looked after.
     pub(super) fn call(&self, record: &Arc<Record>) {
         let mut work = self.work.lock();
-        if !work.called.iter().any(|called| Arc::ptr_eq(called, record)) {
-            work.called.push(Arc::clone(record));
-        }
+        work.called.insert(place_of(record), Arc::clone(record));
         self.work.notify_one();
         self.keep(work);
     }
@@ -67,27 +65,20 @@ impl Desk {
     fn take_due(&self, now: Duration) -> Vec<Arc<Record>> {
         let mut work = self.work.lock();
         let mut due = std::mem::take(&mut work.called);
-        for record in &due {
-            if !work.open.iter().any(|open| Arc::ptr_eq(open, record)) {
-                work.open.push(Arc::clone(record));
-            }
-        }
-        let is_due = |record: &&Arc<Record>| due_of(record).is_some_and(|due| due <= now);
-        let others: Vec<Arc<Record>> = work.open.iter().filter(is_due).cloned().collect();
-        for other in others {
-            if !due.iter().any(|record| Arc::ptr_eq(record, &other)) {
-                due.push(other);
-            }
-        }
-        due
+        work.open.extend(due.iter().map(|(place, record)| (*place, Arc::clone(record))));
+        let is_due = |record: &Arc<Record>| due_of(record).is_some_and(|due| due <= now);
+        let others = work.open.iter().filter(|(_, record)| is_due(record));
+        due.extend(others.map(|(place, record)| (*place, Arc::clone(record))));
+        due.into_values().collect()
     }
 
     /// Forgets owners that have nothing leased, and when to look next.
     fn tidy(&self) {
         let mut work = self.work.lock();
-        work.open
-            .retain(|record| record.pools.0.lock().iter().flat_map(|pools| pools.iter()).any(|pool| !pool.is_empty()));
-        work.due = work.open.iter().filter_map(|record| due_of(record)).min();
+        work.open.retain(|_, record| {
+            record.pools.0.lock().iter().flat_map(|pools| pools.iter()).any(|pool| !pool.is_empty())
+        });
+        work.due = work.open.values().filter_map(|record| due_of(record)).min();
     }
 
     /// Rests until somebody calls or something is due. False where there is nothing more to keep, and for a
@@ -105,6 +96,11 @@ impl Desk {
         }
         true
     }
+}
+
+/// Where a record lies, which tells it from all others.
+fn place_of(record: &Arc<Record>) -> usize {
+    Arc::as_ptr(record).addr()
 }
 
 fn due_of(record: &Record) -> Option<Duration> {
@@ -141,7 +137,7 @@ impl Admission {
                 let done = match need {
                     Need::Lease(lease) => match self.store.lease(call, &lease).await {
                         Ok(leased) => {
-                            Ok(with_pool(record, place, |pool| pool.answered(leased, self.clock.monotonic())))
+                            Ok(with_pool(record, place, |pool| pool.answered(lease.id, leased, self.clock.monotonic())))
                         }
                         Err(error) => Err(error),
                     },
@@ -230,7 +226,7 @@ impl Admission {
     /// Has this process return what it has leased of an owner's metric, because another one was denied it.
     pub(crate) fn return_recalled(&self, owner: &str, metric: Option<&Arc<str>>) {
         let open = self.desk.work.lock().open.clone();
-        for record in open.iter().filter(|record| *record.subject == *owner) {
+        for record in open.values().filter(|record| *record.subject == *owner) {
             if let Some(pools) = record.pools.0.lock().as_mut() {
                 let recalled = |pool: &&mut Pool| metric.is_none_or(|metric| pool.metric == *metric);
                 pools.iter_mut().filter(recalled).for_each(Pool::return_soon);
@@ -250,15 +246,13 @@ impl Admission {
         let all = {
             let mut work = self.desk.work.lock();
             let called = std::mem::take(&mut work.called);
-            let others: Vec<Arc<Record>> =
-                called.into_iter().filter(|record| !work.open.iter().any(|open| Arc::ptr_eq(open, record))).collect();
-            work.open.extend(others);
+            work.open.extend(called);
             work.open.clone()
         };
         let give_back = |record: Arc<Record>| async move {
             self.give_back(&record, wait, |_| true).await;
         };
-        stream::iter(all).map(give_back).buffer_unordered(AT_ONCE).collect::<()>().await;
+        stream::iter(all.into_values()).map(give_back).buffer_unordered(AT_ONCE).collect::<()>().await;
         self.desk.tidy();
     }
 }

@@ -10,6 +10,7 @@ mod granting;
 mod keeping;
 pub(crate) mod pool;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -38,12 +39,15 @@ pub(crate) struct Desk {
     stranded: AtomicU64,
 }
 
+/// Records, each once: by where it lies in memory, which is nobody else's as long as it is in here.
+type Owners = BTreeMap<usize, Arc<Record>>;
+
 #[derive(Debug, Default)]
 struct Work {
     /// Owners that somebody called for.
-    called: Vec<Arc<Record>>,
+    called: Owners,
     /// Owners that have leased something, or may have.
-    open: Vec<Arc<Record>>,
+    open: Owners,
     /// Whether a thread is at work, and in which process.
     keeper: Option<Born>,
     /// When the first of them is to be looked after, by monotonic time.
@@ -95,7 +99,7 @@ impl Desk {
         let left = |record: &Arc<Record>| -> u64 {
             record.pools.0.lock().iter().flat_map(|pools| pools.iter()).map(pool::Pool::left).sum()
         };
-        (open.iter().map(left).sum(), open.len())
+        (open.values().map(left).sum(), open.len())
     }
 
     fn ended(&self, ended: &Ended) {

@@ -390,9 +390,13 @@ impl Pool {
         })
     }
 
-    /// Takes up what the store has answered to the block that was asked for. Returns what became of the block that
-    /// was settled with it.
-    pub(crate) fn answered(&mut self, leased: Leased, now: Duration) -> Option<Ended> {
+    /// Takes up what the store has answered to a block that was asked for. Returns what became of the block that was
+    /// settled with it.
+    pub(crate) fn answered(&mut self, id: HoldId, leased: Leased, now: Duration) -> Option<Ended> {
+        // Two may ask for one block at once. What is answered to the second is not about whatever was asked for since.
+        if self.asked.as_ref().is_none_or(|asked| asked.lease.id != id) {
+            return None;
+        }
         let Asked { lease, counters, at, born } = self.asked.take()?;
         let Leased { settled, amount, balances } = leased;
         let ended = lease.settle.zip(settled).and_then(|(settle, settled)| self.settled(settle.id, settled));
