@@ -37,6 +37,7 @@ impl<T> Monitor<T> {
         self.changed.notify_one();
     }
 
+    #[cfg(feature = "sqlite")]
     pub(crate) fn wait<'m>(&self, guard: MonitorGuard<'m, T>) -> MonitorGuard<'m, T> {
         self.changed.wait(guard).unwrap_or_else(PoisonError::into_inner)
     }
