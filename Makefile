@@ -66,6 +66,7 @@ bench: rust postgres redis
 	cargo run --quiet --release --locked --package quotum-benches --bin decisions
 	cargo run --quiet --release --locked --package quotum-benches --features postgres --bin postgres
 	cargo run --quiet --release --locked --package quotum-benches --features redis --bin redis
+	cargo run --quiet --release --locked --package quotum-benches --features postgres,redis --bin leases
 
 lint: rust
 	cargo fmt --all --check

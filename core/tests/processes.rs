@@ -47,7 +47,10 @@ fn child_from(test: &str, file: &Path, from: u64) -> Child {
 
 /// The file to work on, where this process is a child.
 fn orders() -> Option<std::path::PathBuf> {
-    std::env::var_os(FILE).map(Into::into)
+    let file = std::env::var_os(FILE)?;
+    // The harness has begun a line, which what is said first would be a part of.
+    say("");
+    Some(file.into())
 }
 
 /// The number to begin with, where this process is a child.
