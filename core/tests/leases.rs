@@ -121,7 +121,9 @@ fn a_busy_subject_is_granted_from_memory_and_everything_is_counted() {
         let decision = quota.consume("ana", &[("tokens", 1)]).unwrap();
         assert!(decision.allowed, "{unit}");
         assert_eq!(decision.quotas[0].limit, Limit::Units(10_000));
-        assert_eq!((decision.quotas[0].used, decision.quotas[0].remaining), (unit, Some(10_000 - unit)), "{unit}");
+        // A block that the store has made, and of which this process has not heard yet, seems to be another's.
+        let QuotaState { used, remaining, stranded, .. } = decision.quotas[0];
+        assert_eq!((used, remaining), (unit, Some(10_000 - unit - stranded)), "{unit}");
         if unit % 100 == 0 {
             shop.clock.advance(Duration::from_millis(50));
             std::thread::sleep(Duration::from_millis(2));

@@ -167,11 +167,11 @@ fn holds_of_many_that_share_counters_are_made_settled_and_expire_without_a_deadl
     assert_eq!(deadlocks, "0", "steps lock in one order");
 }
 
-/// Acknowledged charges survive, and those under a key are made once, however often they are sent again.
+/// Charges survive and are made once, under a key or without one, however often they are sent again.
 #[test]
-fn a_server_that_is_killed_loses_nothing_acknowledged_and_charges_keyed_steps_once() {
+fn a_server_that_is_killed_and_comes_back_loses_nothing_and_charges_everything_once() {
     let mut server = Postgres::start();
-    let options = server.options().connect_timeout(Duration::from_secs(1)).statement_timeout(Duration::from_secs(3));
+    let options = server.options().connect_timeout(Duration::from_secs(1)).statement_timeout(Duration::from_secs(10));
     let stores = [options.open().unwrap(), options.open().unwrap()];
     let (keyed, plain) = (charge("ana", Period::Day, 1_000_000), charge("bob", Period::Day, 1_000_000));
     let [sent, acknowledged, unknown, failures] = [(); 4].map(|()| AtomicU64::new(0));
@@ -210,10 +210,9 @@ fn a_server_that_is_killed_loses_nothing_acknowledged_and_charges_keyed_steps_on
     });
     let [sent, acknowledged, unknown, failures] = [sent, acknowledged, unknown, failures].map(AtomicU64::into_inner);
     println!("{sent} keyed, {acknowledged} plain acknowledged, {unknown} unknown, {failures} keyed sent again");
-    assert!(failures > 0, "the server was killed and nobody noticed");
     assert_eq!(used(&stores[0], &keyed), sent);
-    let found = used(&stores[1], &plain);
-    assert!((acknowledged..=acknowledged + unknown).contains(&found), "{found}: {acknowledged} and {unknown}");
+    // The store itself asks again for the answers that it has lost, as long as there is time.
+    assert_eq!((used(&stores[1], &plain), unknown), (acknowledged, 0));
 }
 
 #[test]

@@ -125,11 +125,11 @@ fn scripts_that_the_server_forgets_are_sent_again() {
     assert_eq!(used(&store, &one), 200);
 }
 
-/// Acknowledged charges survive, and those under a key are made once, however often they are sent again.
+/// Charges survive and are made once, under a key or without one, however often they are sent again.
 #[test]
-fn a_server_that_is_killed_loses_nothing_acknowledged_and_charges_keyed_steps_once() {
+fn a_server_that_is_killed_and_comes_back_loses_nothing_and_charges_everything_once() {
     let mut server = Redis::start_durable();
-    let options = server.options().response_timeout(Duration::from_secs(2));
+    let options = server.options().response_timeout(Duration::from_secs(10));
     let stores = [options.open().unwrap(), options.open().unwrap()];
     let (keyed, plain) = (charge("ana", Period::Day, 1_000_000), charge("bob", Period::Day, 1_000_000));
     let [sent, acknowledged, unknown, failures] = [(); 4].map(|()| AtomicU64::new(0));
@@ -162,11 +162,10 @@ fn a_server_that_is_killed_loses_nothing_acknowledged_and_charges_keyed_steps_on
         std::thread::sleep(Duration::from_millis(300));
         done.store(true, Ordering::Relaxed);
     });
-    let [sent, acknowledged, unknown, failures] = [sent, acknowledged, unknown, failures].map(AtomicU64::into_inner);
-    assert!(failures > 0, "the server was killed and nobody noticed");
+    let [sent, acknowledged, unknown] = [sent, acknowledged, unknown].map(AtomicU64::into_inner);
     assert_eq!(used(&stores[0], &keyed), sent);
-    let found = used(&stores[1], &plain);
-    assert!((acknowledged..=acknowledged + unknown).contains(&found), "{found}: {acknowledged} and {unknown}");
+    // The store itself asks again for the answers that it has lost, as long as there is time.
+    assert_eq!((used(&stores[1], &plain), unknown), (acknowledged, 0));
 }
 
 /// Nobody was waiting for an answer when the server went away, so nothing is unknown.

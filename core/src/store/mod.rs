@@ -4,8 +4,12 @@
 //! reads no clock, but that a server may go by its own. What a store must promise is stated as tests in
 //! `conformance.rs`.
 
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod combining;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod effect;
 mod error;
 mod layer;
 mod memory;

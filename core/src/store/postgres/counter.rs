@@ -59,8 +59,18 @@ fn with_keys<'k>(statement: Statement, keys: impl Iterator<Item = &'k CounterKey
         .with(keys.map(|key| key.start_s).collect::<Vec<_>>())
 }
 
-/// The call of a function that charges.
+/// The call of the function that charges; sums only where they fit and reach no threshold.
 pub(super) fn charging(
+    now: Timestamp,
+    charges: &[Charge],
+    once: Option<&Once>,
+    are_sums: bool,
+) -> Result<Statement, StoreError> {
+    Ok(adding("charge", now, charges, once, once.is_some())?.with(are_sums).once(once.is_some()))
+}
+
+/// The call of a function that charges or holds, as far as the idempotency key.
+fn adding(
     function: &str,
     now: Timestamp,
     charges: &[Charge],
@@ -77,8 +87,11 @@ pub(super) fn charging(
 
 /// The call of the function that makes a hold.
 pub(super) fn holding(now: Timestamp, hold: &Hold) -> Result<Statement, StoreError> {
-    let statement = charging("make_hold", now, &hold.charges, hold.once.as_ref(), true)?;
-    Ok(statement.with(Bytes::of(hold.id.to_bytes())).with_time(Some(hold.expires_at)).with_time(Some(hold.kept_until)))
+    Ok(adding("make_hold", now, &hold.charges, hold.once.as_ref(), true)?
+        .with(Bytes::of(hold.id.to_bytes()))
+        .with_time(Some(hold.expires_at))
+        .with_time(Some(hold.kept_until))
+        .once(true))
 }
 
 /// The call of the function that leases a block.
@@ -94,13 +107,14 @@ pub(super) fn leasing(now: Timestamp, lease: &Lease) -> Result<Statement, StoreE
         .with_time(Some(lease.expires_at))
         .with_time(Some(lease.kept_until));
     let used = lease.settle.as_ref().map_or(&[][..], |settle| &settle.used);
-    Ok(with_used(statement.with(lease.settle.as_ref().map(|settle| Bytes::of(settle.id.to_bytes()))), used))
+    let settled = lease.settle.as_ref().map(|settle| Bytes::of(settle.id.to_bytes()));
+    Ok(with_used(statement.with(settled), used).once(true))
 }
 
 /// The call of the function that settles.
 pub(super) fn settling(now: Timestamp, settle: &Settle) -> Statement {
     let statement = Statement::stepping("settle", now).with(Bytes::of(settle.id.to_bytes()));
-    with_used(statement, &settle.used)
+    with_used(statement, &settle.used).once(true)
 }
 
 fn with_used(statement: Statement, used: &[(Arc<str>, u64)]) -> Statement {
@@ -130,7 +144,7 @@ pub(super) fn adjusting(
     }
     let statement =
         Keys::of(keys()).add_to(Statement::stepping("adjust", now)).with(amounts).with(limits).with::<Vec<i32>>(how);
-    with_once(statement, once, keys(), once.is_some())
+    Ok(with_once(statement, once, keys(), once.is_some())?.once(once.is_some()))
 }
 
 fn with_once<'k>(
@@ -229,6 +243,13 @@ pub(super) fn charged(row: &Row) -> Result<Charged, StoreError> {
         3 => Ok(Charged::conflict()),
         other => Err(damaged("a step", &format!("its outcome is {other}"))),
     }
+}
+
+/// What each counter holds after it was charged with sums, from a row of the type `charged`; `None` where nothing was
+/// charged.
+pub(super) fn charged_sums(row: &Row) -> Result<Option<Vec<Balance>>, StoreError> {
+    let Charged { outcome, balances, .. } = charged(row)?;
+    Ok((outcome == Outcome::Granted).then_some(balances))
 }
 
 /// What became of a hold, from a row of the type `settled`.

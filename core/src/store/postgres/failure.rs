@@ -9,18 +9,35 @@ use tokio_postgres::error::SqlState;
 
 use crate::error::Retry;
 use crate::store::StoreError;
+use crate::store::effect::Effect;
+
+/// What `quotum.take_turn` raises.
+const PAST_ITS_TURN: &str = "QT001";
 
 /// Whether the statement was undone for the sake of another, and is simply to be made again.
 pub(super) fn is_to_be_repeated(error: &Error) -> bool {
     matches!(error.code(), Some(&SqlState::T_R_SERIALIZATION_FAILURE | &SqlState::T_R_DEADLOCK_DETECTED))
 }
 
+/// Whether a statement was turned away because it was made before, or is not waited for any more.
+pub(super) fn is_past_its_turn(error: &Error) -> bool {
+    error.code().is_some_and(|code| code.code() == PAST_ITS_TURN)
+}
+
+/// Whether nobody knows if a statement that was sent was made: the connection was lost, or a session was ended, maybe
+/// after its transaction was committed and before that was told.
+pub(super) fn is_lost(error: &Error) -> bool {
+    match error.code() {
+        Some(code) => matches!(*code, SqlState::ADMIN_SHUTDOWN | SqlState::CRASH_SHUTDOWN),
+        None => error.is_closed() || error.source().is_some_and(|cause| cause.is::<std::io::Error>()),
+    }
+}
+
 /// What the failure of a statement that was sent means for the caller.
-pub(super) fn failure(error: &Error, writes: bool) -> StoreError {
+pub(super) fn failure(error: &Error, effect: Effect) -> StoreError {
     let detail = text(error);
-    let Some(code) = error.code() else {
-        // Nobody knows whether the server had the statement before the connection was lost.
-        return StoreError::Failed { detail, retry: unless_known(writes) };
+    let Some(code) = error.code().filter(|_| !is_lost(error)) else {
+        return StoreError::Failed { detail, retry: effect.retry_if_lost() };
     };
     match *code {
         SqlState::T_R_SERIALIZATION_FAILURE | SqlState::T_R_DEADLOCK_DETECTED | SqlState::LOCK_NOT_AVAILABLE => {
@@ -31,10 +48,7 @@ pub(super) fn failure(error: &Error, writes: bool) -> StoreError {
         SqlState::DATA_CORRUPTED | SqlState::INDEX_CORRUPTED => {
             StoreError::Damaged { name: "the database".to_owned(), detail }
         }
-        // A session may be ended after its transaction was committed and before that was told.
-        SqlState::ADMIN_SHUTDOWN | SqlState::CRASH_SHUTDOWN | SqlState::IO_ERROR => {
-            StoreError::Failed { detail, retry: unless_known(writes) }
-        }
+        SqlState::IO_ERROR => StoreError::Failed { detail, retry: effect.retry_if_lost() },
         SqlState::QUERY_CANCELED
         | SqlState::CANNOT_CONNECT_NOW
         | SqlState::TOO_MANY_CONNECTIONS
@@ -55,12 +69,8 @@ pub(super) fn unconnected(error: &PoolError, waited: Duration) -> StoreError {
 }
 
 /// What it means that a statement was not answered in time.
-pub(super) const fn unanswered(after: Duration, writes: bool) -> StoreError {
-    StoreError::TimedOut { after, retry: unless_known(writes) }
-}
-
-const fn unless_known(writes: bool) -> Retry {
-    if writes { Retry::OutcomeUnknown } else { Retry::Safe }
+pub(super) const fn unanswered(after: Duration, effect: Effect) -> StoreError {
+    StoreError::TimedOut { after, retry: effect.retry_if_lost() }
 }
 
 /// What is found to be unreadable in a row.

@@ -13,6 +13,7 @@ use tokio_postgres::{Client, Row, SimpleQueryMessage};
 use super::failure::{damaged, failure, text};
 use super::statement::{Bytes, Statement};
 use crate::plan::Plans;
+use crate::store::effect::Effect;
 use crate::store::{StoreError, StoredPlans};
 use crate::subscription::Subscription;
 
@@ -168,9 +169,9 @@ fn bare(query: &str) -> &str {
 /// The subscription in a row of the host's.
 pub(super) fn subscription(row: &Row) -> Result<Subscription, StoreError> {
     let what = "a subscription of the host's";
-    let texts = |name| row.try_get::<_, Option<String>>(name).map_err(|error| failure(&error, false));
+    let texts = |name| row.try_get::<_, Option<String>>(name).map_err(|error| failure(&error, Effect::None));
     let time = |name| -> Result<Option<Timestamp>, StoreError> {
-        let ms: Option<i64> = row.try_get(name).map_err(|error| failure(&error, false))?;
+        let ms: Option<i64> = row.try_get(name).map_err(|error| failure(&error, Effect::None))?;
         ms.map(Timestamp::from_millisecond).transpose().map_err(|error| damaged(what, &error))
     };
     let plan = texts("plan")?.ok_or_else(|| damaged(what, &"its plan is null, select no row for who has none"))?;

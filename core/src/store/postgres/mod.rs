@@ -1,7 +1,8 @@
 //! The PostgreSQL store: a schema of its own in a database that any number of processes and machines share.
 //!
 //! Each method is one call of a function of the schema (`schema/*.sql`), and so one round trip and one transaction.
-//! [`server`] talks to the server, [`statement`] is what it is told, [`failure`] what its errors mean. How rows are
+//! [`server`] talks to the server, [`statement`] is what it is told, [`failure`] what its errors mean, [`turns`] how the
+//! server knows what it is told again. How rows are
 //! read is in [`counter`], [`subscription`] and [`log`]; how the store is opened in [`options`], [`url`], [`tls`] and
 //! [`schema`].
 
@@ -18,6 +19,7 @@ mod server;
 mod statement;
 mod subscription;
 mod tls;
+mod turns;
 mod url;
 
 use jiff::Timestamp;
@@ -183,8 +185,13 @@ impl Store for PostgresStore {
     }
 
     fn charge<'a>(&'a self, call: Call, charges: &'a [Charge], once: Option<&'a Once>) -> StoreFuture<'a, Charged> {
-        let statement = whole!(counter::charging("charge", call.now, charges, once, false));
-        self.server.ask_one(statement, counter::charged)
+        match once {
+            None => self.server.charge(call.now, charges),
+            once => {
+                let statement = whole!(counter::charging(call.now, charges, once, false));
+                self.server.ask_one(statement, counter::charged)
+            }
+        }
     }
 
     fn hold<'a>(&'a self, call: Call, hold: &'a Hold) -> StoreFuture<'a, Charged> {

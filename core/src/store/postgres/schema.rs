@@ -10,6 +10,7 @@ use super::failure::{failure, text};
 use super::hosted::{HostedTables, Queries};
 use super::tls::{Encryption, encryption_advice};
 use crate::store::StoreError;
+use crate::store::effect::Effect;
 
 /// What turns version `i` of the schema into version `i + 1`. Never edited once released.
 const MIGRATIONS: [&[&str]; 1] = [&[
@@ -80,8 +81,8 @@ async fn first<T>(
 where
     T: for<'r> FromSql<'r>,
 {
-    let rows = client.query_typed(question, values).await.map_err(|error| failure(&error, false))?;
-    rows.first().map(|row| row.try_get(0)).transpose().map_err(|error| failure(&error, false))
+    let rows = client.query_typed(question, values).await.map_err(|error| failure(&error, Effect::None))?;
+    rows.first().map(|row| row.try_get(0)).transpose().map_err(|error| failure(&error, Effect::None))
 }
 
 /// The version of the schema, where there is one that says so.
@@ -105,7 +106,7 @@ async fn count(client: &Client, schema: &str, which: &str) -> Result<i64, StoreE
 
 async fn migrate(client: &Client, schema: &str, name: &str) -> Result<(), StoreError> {
     let quoted = format!("\"{schema}\"");
-    let run = async |sql: String| client.batch_execute(&sql).await.map_err(|error| failure(&error, true));
+    let run = async |sql: String| client.batch_execute(&sql).await.map_err(|error| failure(&error, Effect::Each));
     run(format!("BEGIN; SELECT pg_advisory_xact_lock(hashtextextended('quotum migration of {schema}', 0))")).await?;
     let found = version(client, schema).await?;
     if let Some(found) = found.filter(|found| !(1..=NEWEST).contains(found)) {

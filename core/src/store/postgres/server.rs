@@ -11,18 +11,26 @@ use std::time::{Duration, Instant};
 
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Timeouts};
 use futures_channel::oneshot;
+use jiff::Timestamp;
 use tokio::runtime::{Builder, Runtime};
-use tokio_postgres::{Config, Error, Row};
+use tokio_postgres::{Config, Row};
 
-use super::failure::{failure, is_to_be_repeated, unanswered, unconnected};
+use super::counter;
+use super::failure::{damaged, failure, is_lost, is_past_its_turn, is_to_be_repeated, unanswered, unconnected};
 use super::statement::Statement;
 use super::tls::Encryption;
+use super::turns::Turns;
 use crate::error::Retry;
 use crate::fork::PerProcess;
-use crate::store::{StoreError, StoreFuture, StoreTime};
+use crate::store::combining::{Charges, Combiner};
+use crate::store::effect::Effect;
+use crate::store::{Balance, Charge, Charged, StoreError, StoreFuture, StoreTime};
 
 /// How often a statement is made that the server undoes for the sake of another.
 const ATTEMPTS_MAX: u32 = 20;
+
+/// How long to wait before a step is sent again whose answer was lost, at the most. The first time is at once.
+const PAUSE_MAX: Duration = Duration::from_millis(100);
 
 /// How many threads talk to the server. They only send and receive.
 const THREADS: usize = 2;
@@ -33,12 +41,14 @@ pub(super) struct Server(PerProcess<Own, StoreError>);
 /// A pool of connections, and the runtime that they live on.
 struct Own {
     pool: Arc<Connections>,
+    combiner: Arc<Combiner>,
     /// Taken when the store is dropped.
     runtime: Option<Runtime>,
 }
 
-struct Connections {
+pub(super) struct Connections {
     pool: Pool,
+    turns: Turns,
     encryption: Encryption,
     schema: String,
     time: StoreTime,
@@ -103,9 +113,18 @@ impl Server {
         statement: Statement,
         read: impl FnOnce(&Row) -> Result<T, StoreError> + Send + 'static,
     ) -> StoreFuture<'a, T> {
-        self.ask(statement, |rows| {
-            let missing = || super::failure::damaged("an answer", &"it has no row");
-            read(rows.first().ok_or_else(missing)?)
+        self.ask(statement, |rows| read(first(&rows)?))
+    }
+
+    /// Charges counters, together with others of this process who charge the same ones.
+    pub(super) fn charge<'a>(&'a self, now: Timestamp, charges: &'a [Charge]) -> StoreFuture<'a, Charged> {
+        Box::pin(async move {
+            let own = self.0.here()?;
+            let (answer, lead) = own.combiner.join(now, charges);
+            if let Some(lead) = lead {
+                own.threads()?.spawn(lead.take(Arc::clone(&own.pool)));
+            }
+            answer.await.unwrap_or_else(|_| Err(stopped()))
         })
     }
 
@@ -138,24 +157,39 @@ impl Own {
             .map_err(|error| failed(&error))?;
         let Terms { schema, time, connect_timeout, statement_timeout, .. } = terms;
         Ok(Self {
-            pool: Arc::new(Connections { pool, encryption, schema, time, connect_timeout, statement_timeout }),
+            pool: Arc::new(Connections {
+                pool,
+                turns: Turns::new()?,
+                encryption,
+                schema,
+                time,
+                connect_timeout,
+                statement_timeout,
+            }),
+            combiner: Arc::default(),
             runtime: Some(runtime),
         })
+    }
+
+    fn threads(&self) -> Result<&Runtime, StoreError> {
+        self.runtime.as_ref().ok_or_else(stopped)
     }
 
     async fn run<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let stopped = || StoreError::Stopped { cause: "the threads of the store have ended".to_owned() };
         let (answer, answered) = oneshot::channel();
-        let runtime = self.runtime.as_ref().ok_or_else(stopped)?;
-        runtime.spawn(async move {
+        self.threads()?.spawn(async move {
             // Where the caller is gone, nobody is told.
             let _gone = answer.send(work.await);
         });
         answered.await.unwrap_or_else(|_| Err(stopped()))
     }
+}
+
+fn stopped() -> StoreError {
+    StoreError::Stopped { cause: "the threads of the store have ended".to_owned() }
 }
 
 impl Drop for Own {
@@ -168,45 +202,86 @@ impl Drop for Own {
 }
 
 impl Connections {
+    /// Makes a statement. One that the server undid for the sake of another is made again, and so is one whose answer
+    /// was lost, where the server knows it when it comes again: until it is known what came of it, or its time is over.
     async fn make(&self, statement: &Statement) -> Result<Vec<Row>, StoreError> {
         let since = Instant::now();
         let text = statement.text(&self.schema, self.time);
-        let values = statement.values(self.time);
-        let mut attempt = 0;
+        let mut turn = statement.turn(&self.turns);
+        let (mut attempt, mut pause) = (0, Duration::ZERO);
+        // How it was lost, once it was.
+        let mut lost = None;
         loop {
-            attempt += 1;
-            let connection = self.connection().await?;
-            let outcome =
-                match tokio::time::timeout(self.statement_timeout, connection.query_typed(&text, &values)).await {
-                    Ok(outcome) => outcome,
-                    Err(_) => {
-                        abandon(connection, self.encryption.clone());
-                        return Err(unanswered(self.statement_timeout, statement.writes));
-                    }
-                };
-            match outcome {
+            let connection = match self.connection().await {
+                Ok(connection) => connection,
+                Err(_) if lost.is_some() && rested(&mut pause, since, self.statement_timeout).await => continue,
+                Err(error) => return Err(lost.unwrap_or(error)),
+            };
+            let values = statement.values(self.time, turn.as_ref());
+            let left = self.statement_timeout.saturating_sub(since.elapsed());
+            let Ok(outcome) = tokio::time::timeout(left, connection.query_typed(&text, &values)).await else {
+                abandon(connection, self.encryption.clone());
+                return Err(unanswered(self.statement_timeout, statement.effect));
+            };
+            let error = match outcome {
                 Ok(rows) => return Ok(rows),
-                Err(error) if is_to_be_repeated(&error) && attempt < ATTEMPTS_MAX => {
-                    drop(connection);
-                    tokio::time::sleep(Duration::from_millis(attempt.into())).await;
+                Err(error) => error,
+            };
+            if is_lost(&error) {
+                drop(Object::take(connection));
+                let failure = failure(&error, statement.effect);
+                if !statement.effect.may_come_again() || !rested(&mut pause, since, self.statement_timeout).await {
+                    return Err(failure);
                 }
-                Err(error) if is_to_be_repeated(&error) => return Err(StoreError::Busy { waited: since.elapsed() }),
-                Err(error) => return Err(self.failed(connection, &error, statement.writes)),
+                // What only reads was not begun, as far as anybody can tell.
+                lost = (statement.effect == Effect::Once).then_some(failure);
+                turn.iter_mut().for_each(|turn| turn.is_again = true);
+                continue;
             }
+            attempt += 1;
+            // Made by an attempt whose answer was lost, while this one waited for the same counters.
+            let is_known = turn.as_ref().is_some_and(|turn| turn.is_again) && is_past_its_turn(&error);
+            if !is_to_be_repeated(&error) && !is_known {
+                return Err(failure(&error, statement.effect));
+            }
+            if attempt >= ATTEMPTS_MAX {
+                return Err(StoreError::Busy { waited: since.elapsed() });
+            }
+            drop(connection);
+            tokio::time::sleep(Duration::from_millis(attempt.into())).await;
         }
     }
 
     async fn connection(&self) -> Result<Object, StoreError> {
         self.pool.get().await.map_err(|error| unconnected(&error, self.connect_timeout))
     }
+}
 
-    /// What a failure means; the connection goes with it unless the server itself has answered.
-    fn failed(&self, connection: Object, error: &Error, writes: bool) -> StoreError {
-        if error.as_db_error().is_none() {
-            drop(Object::take(connection));
-        }
-        failure(error, writes)
+impl Charges for Connections {
+    async fn charge(&self, now: Timestamp, charges: &[Charge]) -> Result<Charged, StoreError> {
+        let rows = self.make(&counter::charging(now, charges, None, false)?).await?;
+        counter::charged(first(&rows)?)
     }
+
+    async fn charge_sums(&self, now: Timestamp, sums: &[Charge]) -> Result<Option<Vec<Balance>>, StoreError> {
+        let rows = self.make(&counter::charging(now, sums, None, true)?).await?;
+        counter::charged_sums(first(&rows)?)
+    }
+}
+
+/// The row of an answer that has one.
+fn first(rows: &[Row]) -> Result<&Row, StoreError> {
+    rows.first().ok_or_else(|| damaged("an answer", &"it has no row"))
+}
+
+/// Rests before a step is sent again, a little longer each time. Not where its time would be over then.
+async fn rested(pause: &mut Duration, since: Instant, limit: Duration) -> bool {
+    if since.elapsed() + *pause >= limit {
+        return false;
+    }
+    tokio::time::sleep(*pause).await;
+    *pause = (*pause * 2).clamp(Duration::from_millis(2), PAUSE_MAX);
+    true
 }
 
 /// Asks the server to give up what a connection is waiting for, and the connection with it.

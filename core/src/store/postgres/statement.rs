@@ -9,6 +9,8 @@ use tokio_postgres::types::{ToSql, Type};
 
 use super::failure::damaged;
 use super::hosted::Uuid;
+use super::turns::{Turn, Turns};
+use crate::store::effect::Effect;
 use crate::store::{StoreError, StoreTime};
 
 /// The server's time at a statement, in milliseconds.
@@ -24,8 +26,9 @@ pub(super) struct Statement {
     now: Timestamp,
     /// Whether the text is the host's, and sent as it is.
     is_hosted: bool,
-    /// Whether it changes something, so that it matters whether it was made.
-    pub(super) writes: bool,
+    pub(super) effect: Effect,
+    /// Whether it has no name to be known by, so that it is given a turn as its last values.
+    takes_turn: bool,
 }
 
 /// A value of a statement.
@@ -41,12 +44,19 @@ enum Given {
 impl Statement {
     /// A statement that only reads.
     pub(super) fn reading(sql: &str) -> Self {
-        Self { sql: sql.to_owned(), values: Vec::new(), now: Timestamp::UNIX_EPOCH, is_hosted: false, writes: false }
+        Self {
+            sql: sql.to_owned(),
+            values: Vec::new(),
+            now: Timestamp::UNIX_EPOCH,
+            is_hosted: false,
+            effect: Effect::None,
+            takes_turn: false,
+        }
     }
 
     /// A statement that may change something.
     pub(super) fn writing(sql: &str) -> Self {
-        Self { writes: true, ..Self::reading(sql) }
+        Self { effect: Effect::Each, ..Self::reading(sql) }
     }
 
     /// A statement of the host's, which is to read only.
@@ -67,6 +77,11 @@ impl Statement {
     /// A step that is told that it is now this time.
     pub(super) fn at(self, now: Timestamp) -> Self {
         Self { now, ..self }
+    }
+
+    /// A step that the server knows when it comes again: by a name among its values, or else by a turn.
+    pub(super) fn once(self, is_named: bool) -> Self {
+        Self { effect: Effect::Once, takes_turn: !is_named, ..self }
     }
 
     /// With the next value.
@@ -94,7 +109,9 @@ impl Statement {
             (Given::Time { .. }, StoreTime::Server) => format!("{SERVER_MS} + ${}", index + 1),
             _ => format!("${}", index + 1),
         };
-        let places: Vec<String> = self.values.iter().enumerate().map(place).collect();
+        let turn = if self.takes_turn { Turn::VALUES } else { 0 };
+        let turn = (0..turn).map(|index| format!("${}", self.values.len() + index + 1));
+        let places: Vec<String> = self.values.iter().enumerate().map(place).chain(turn).collect();
         if text.ends_with('(') {
             text.push_str(&places.join(", "));
             text.push(')');
@@ -113,9 +130,18 @@ impl Statement {
         }
     }
 
+    /// A turn, if it needs one.
+    pub(super) fn turn<'t>(&self, turns: &'t Turns) -> Option<Turn<'t>> {
+        self.takes_turn.then(|| turns.take())
+    }
+
     /// The values for the server, and their types.
-    pub(super) fn values(&self, time: StoreTime) -> Vec<(&(dyn ToSql + Sync), Type)> {
-        self.values.iter().map(|given| given.value(time)).collect()
+    pub(super) fn values<'v>(
+        &'v self,
+        time: StoreTime,
+        turn: Option<&'v Turn<'_>>,
+    ) -> Vec<(&'v (dyn ToSql + Sync), Type)> {
+        self.values.iter().map(|given| given.value(time)).chain(turn.into_iter().flat_map(Turn::values)).collect()
     }
 }
 

@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, PushInfo, RedisError, Value};
+use redis::{AsyncConnectionConfig, Client, Cmd, PushInfo, RedisError, Value};
 use tokio::sync::Mutex;
 
-use super::failure::{is_replica, unanswered, unconnected, unreached};
+use super::failure::{is_lost, is_replica, unanswered, unconnected, unreached};
 use super::server::Terms;
 use crate::store::StoreError;
+use crate::store::effect::Effect;
 
 pub(super) struct Connection {
     client: Client,
@@ -28,23 +30,24 @@ impl Connection {
         Self { client, current: Mutex::new(None) }
     }
 
-    /// Sends a command once. The outer error says that there is no connection, or no answer in time.
+    /// Sends a command once, and waits for so long. The outer error says that there is no connection, or no answer in time.
     pub(super) async fn send(
         &self,
         command: &Cmd,
-        writes: bool,
+        effect: Effect,
+        limit: Duration,
         terms: &Terms,
     ) -> Result<Result<Value, RedisError>, StoreError> {
         let mut live = self.live(terms).await?;
         let asked = command.query_async(&mut live.connection);
-        let Ok(answer) = tokio::time::timeout(terms.response_timeout, asked).await else {
+        let Ok(answer) = tokio::time::timeout(limit, asked).await else {
             // A server that is gone without a word would be waited for again and again.
             live.is_over.store(true, Ordering::Release);
-            return Err(unanswered(terms.response_timeout, writes));
+            return Err(unanswered(terms.response_timeout, effect));
         };
         if let Err(error) = &answer {
             // The name of what has become a replica may stand for the new primary by now.
-            if is_replica(error) || matches!(error.kind(), ErrorKind::Io | ErrorKind::Parse) {
+            if is_replica(error) || is_lost(error) {
                 live.is_over.store(true, Ordering::Release);
             }
         }

@@ -1,6 +1,7 @@
 //! Counters as values of a script, and what comes back of them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use redis::Value;
@@ -61,6 +62,11 @@ pub(super) fn with_once(step: Step, once: Option<&Once>) -> Step {
         Some(once) => step.with(once.arguments.to_bytes()).with_time(once.kept_until),
         None => step.with(""),
     }
+}
+
+/// A step that has no idempotency key, with how long it is remembered under a key of its own as its next values.
+pub(super) fn with_moment(step: Step, moment: Duration) -> Step {
+    step.with("moment").with_number(i64::try_from(moment.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// A step with what was used of a hold as its next values.

@@ -6,6 +6,7 @@ use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use crate::error::Retry;
 use crate::store::StoreError;
+use crate::store::effect::Effect;
 
 /// Whether the server has refused before it began, so that the same step may be made again as it is, after a while.
 pub(super) fn is_not_begun(error: &RedisError) -> bool {
@@ -27,8 +28,13 @@ pub(super) fn is_replica(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly) || error.code() == Some("READONLY")
 }
 
+/// Whether nobody knows if the server had the step before the connection was lost.
+pub(super) fn is_lost(error: &RedisError) -> bool {
+    matches!(error.kind(), ErrorKind::Io | ErrorKind::Parse)
+}
+
 /// What the failure of a step that was sent means for the caller.
-pub(super) fn failure(error: &RedisError, writes: bool) -> StoreError {
+pub(super) fn failure(error: &RedisError, effect: Effect) -> StoreError {
     let detail = text(error);
     if is_replica(error) {
         let detail =
@@ -38,18 +44,17 @@ pub(super) fn failure(error: &RedisError, writes: bool) -> StoreError {
     if is_not_begun(error) {
         return StoreError::Failed { detail, retry: Retry::Safe };
     }
-    match error.kind() {
-        // Nobody knows whether the server had the step before the connection was lost.
-        ErrorKind::Io | ErrorKind::Parse => StoreError::Failed { detail, retry: unless_known(writes) },
-        _ => match error.code() {
-            Some("OOM") => {
-                let detail = format!("the server's memory is full: raise its maxmemory ({detail})");
-                StoreError::Failed { detail, retry: Retry::Safe }
-            }
-            Some("MISCONF" | "NOREPLICAS" | "BUSY" | "LOADING") => StoreError::Failed { detail, retry: Retry::Safe },
-            Some("WRONGTYPE") => StoreError::Foreign { name: "a key of the prefix".to_owned() },
-            _ => StoreError::Failed { detail, retry: Retry::Never },
-        },
+    if is_lost(error) {
+        return StoreError::Failed { detail, retry: effect.retry_if_lost() };
+    }
+    match error.code() {
+        Some("OOM") => {
+            let detail = format!("the server's memory is full: raise its maxmemory ({detail})");
+            StoreError::Failed { detail, retry: Retry::Safe }
+        }
+        Some("MISCONF" | "NOREPLICAS" | "BUSY" | "LOADING") => StoreError::Failed { detail, retry: Retry::Safe },
+        Some("WRONGTYPE") => StoreError::Foreign { name: "a key of the prefix".to_owned() },
+        _ => StoreError::Failed { detail, retry: Retry::Never },
     }
 }
 
@@ -65,12 +70,8 @@ pub(super) fn unreached(after: Duration) -> StoreError {
 }
 
 /// What it means that a step was not answered in time.
-pub(super) const fn unanswered(after: Duration, writes: bool) -> StoreError {
-    StoreError::TimedOut { after, retry: unless_known(writes) }
-}
-
-const fn unless_known(writes: bool) -> Retry {
-    if writes { Retry::OutcomeUnknown } else { Retry::Safe }
+pub(super) const fn unanswered(after: Duration, effect: Effect) -> StoreError {
+    StoreError::TimedOut { after, retry: effect.retry_if_lost() }
 }
 
 /// What is found to be unreadable in an answer.

@@ -6,6 +6,7 @@
 //! [`subscription`] and [`log`]; how the store is opened in [`options`] and [`opening`]; what a cluster needs in more
 //! than one step in [`outbox`] and [`holders`].
 
+mod charging;
 mod connection;
 mod counter;
 mod failure;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 
 use redis::Value;
 
+use self::charging::Charger;
 use self::failure::damaged;
 use self::holders::Holders;
 use self::log::{Entry, on_log};
@@ -35,6 +37,7 @@ use self::script::{
     Step, json,
 };
 use self::server::{Shared, Threads};
+use super::combining::Combiner;
 use super::{
     Adjustment, Balance, Call, Census, Charge, Charged, CounterKey, Forgotten, Hold, KeptIdentity, Lease, Leased, Once,
     Outcome, Paced, Settle, Settled, SharedRate, SharedWindow, Store, StoreError, StoreFuture, StoredPlans, Subscriber,
@@ -72,11 +75,12 @@ struct Own {
     threads: Threads,
     server: Shared,
     holders: Arc<Holders>,
+    combiner: Arc<Combiner>,
 }
 
 impl Own {
     fn new(threads: Threads, server: Shared) -> Self {
-        Self { threads, server, holders: Arc::new(Holders::new()) }
+        Self { threads, server, holders: Arc::new(Holders::new()), combiner: Arc::default() }
     }
 }
 
@@ -112,6 +116,21 @@ impl RedisStore {
     /// Makes a step of which only the doing matters.
     fn tell(&self, step: Step) -> StoreFuture<'_, ()> {
         self.ask(step, |_| Ok(()))
+    }
+
+    /// Charges counters, together with others of this process who charge the same ones.
+    fn charge_together<'a>(&'a self, call: Call, charges: &'a [Charge]) -> StoreFuture<'a, Charged> {
+        Box::pin(async move {
+            // Those of another account would never be charged.
+            counter::payer(charges.iter().map(|charge| &charge.key))?;
+            let own = self.own.here()?;
+            let (answer, lead) = own.combiner.join(call.now, charges);
+            if let Some(lead) = lead {
+                let (server, names) = (Arc::clone(&own.server), Arc::clone(&self.names));
+                own.threads.spawn(lead.take(Arc::new(Charger { server, names })))?;
+            }
+            answer.await.unwrap_or_else(|_| Err(server::stopped()))
+        })
     }
 
     /// A step on the counters of an account.
@@ -233,16 +252,12 @@ impl Store for RedisStore {
     }
 
     fn charge<'a>(&'a self, call: Call, charges: &'a [Charge], once: Option<&'a Once>) -> StoreFuture<'a, Charged> {
-        let Some(payer) = whole!(counter::payer(charges.iter().map(|charge| &charge.key)))
-            .or_else(|| once.map(|once| Arc::clone(&once.subject)))
-        else {
-            return unsent(Ok(Charged::new(Outcome::Granted, Vec::new())));
-        };
-        let mut step = counter::with_once(self.on_account(&CHARGE, call, &payer), once);
-        if let Some(once) = once {
-            let keys = whole!(counter::remembered(charges.iter().map(|charge| &charge.key)));
-            step = step.on(self.names.step(&payer, once)).with(keys);
-        }
+        let Some(once) = once else { return self.charge_together(call, charges) };
+        let payer = whole!(counter::payer(charges.iter().map(|charge| &charge.key)));
+        let payer = payer.unwrap_or_else(|| Arc::clone(&once.subject));
+        let keys = whole!(counter::remembered(charges.iter().map(|charge| &charge.key)));
+        let step = counter::with_once(self.on_account(&CHARGE, call, &payer).with("0"), Some(once));
+        let step = step.on(self.names.step(&payer, once)).with(keys).once();
         self.ask(counter::with_charges(step, charges), counter::charged)
     }
 
@@ -260,7 +275,7 @@ impl Store for RedisStore {
         if let Some(once) = &hold.once {
             step = step.on(self.names.step(&payer, once));
         }
-        let step = counter::with_metrics(counter::with_charges(step, &hold.charges), &hold.charges);
+        let step = counter::with_metrics(counter::with_charges(step, &hold.charges), &hold.charges).once();
         let opened = Opened { id: hold.id, payer, kept_ms: kept_ms(call, hold.kept_until) };
         self.open_hold(opened, step, counter::charged)
     }
@@ -271,7 +286,7 @@ impl Store for RedisStore {
         let settle = settle.clone();
         own.threads.run(async move {
             let Some(payer) = holders.find(&server, &names, settle.id).await? else { return Ok(Settled::Unknown) };
-            let step = Step::of(&SETTLE, call.now, names.account(&payer)).with(settle.id.to_bytes());
+            let step = Step::of(&SETTLE, call.now, names.account(&payer)).with(settle.id.to_bytes()).once();
             counter::settled(server.make(&counter::with_used(step, &settle)).await?)
         })
     }
@@ -292,7 +307,7 @@ impl Store for RedisStore {
             .with_time(lease.expires_at)
             .with_time(lease.kept_until)
             .with(whole!(counter::remembered(keys())));
-        let step = counter::with_metrics(counter::with_charges(step, &lease.charges), &lease.charges);
+        let step = counter::with_metrics(counter::with_charges(step, &lease.charges), &lease.charges).once();
         let opened = Opened { id: lease.id, payer, kept_ms: kept_ms(call, lease.kept_until) };
         let settles = lease.settle.is_some();
         self.open_hold(opened, step, move |value| counter::leased(value, settles))
@@ -343,25 +358,24 @@ impl Store for RedisStore {
         let Some(payer) = whole!(counter::payer(keys())).or_else(|| once.map(|once| Arc::clone(&once.subject))) else {
             return unsent(Ok(Charged::new(Outcome::Granted, Vec::new())));
         };
-        let entry = whole!(Entry::of(&self.names, event));
+        let (own, entry) = (own!(self), whole!(Entry::of(&self.names, event)));
         let remembered = if once.is_some() { whole!(counter::remembered(keys())) } else { String::new() };
         let in_log = !self.is_cluster;
-        let step = counter::with_once(self.on_account(&ADJUST, call, &payer), once)
-            .with(remembered)
-            .with(if in_log { "1" } else { "0" })
-            .with_number(adjustments.len() as i64);
-        let step = adjustments.iter().fold(step, counter::with_adjustment);
-        let last = once.map(|once| self.names.step(&payer, once));
-        let with_last = move |step: Step| match last {
-            Some(key) => step.on(key),
-            None => step,
+        let step = self.on_account(&ADJUST, call, &payer);
+        let step = match once {
+            once @ Some(_) => counter::with_once(step, once),
+            None => counter::with_moment(step, own.server.moment()),
         };
+        let step =
+            step.once().with(remembered).with(if in_log { "1" } else { "0" }).with_number(adjustments.len() as i64);
+        let step = adjustments.iter().fold(step, counter::with_adjustment);
+        let id = whole!(HoldId::random().map_err(|error| damaged("randomness", &error)));
+        let last = once.map_or_else(|| self.names.moment(&payer, id), |once| self.names.step(&payer, once));
         if in_log {
-            return self.ask(with_last(entry.append_to(on_log(step, &self.names))), counter::charged);
+            return self.ask(entry.append_to(on_log(step, &self.names)).on(last), counter::charged);
         }
-        let name = whole!(HoldId::random().map_err(|error| damaged("randomness", &error))).to_string();
-        let step = with_last(step.on(self.names.outbox(&payer)).with(entry.kept_as(&name)));
-        let own = own!(self);
+        let name = id.to_string();
+        let step = step.on(self.names.outbox(&payer)).with(entry.kept_as(&name)).on(last);
         let (server, names) = (Arc::clone(&own.server), Arc::clone(&self.names));
         own.threads.run(async move {
             let note = outbox::note(&payer, &name);

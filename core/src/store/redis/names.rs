@@ -46,6 +46,11 @@ impl Names {
         self.of_account(payer, &format!("step:{}/{}", written(&once.subject), written(&once.key)))
     }
 
+    /// Where a step is remembered that has no key, for as long as its answer may be lost.
+    pub(super) fn moment(&self, payer: &str, id: HoldId) -> String {
+        self.of_account(payer, &format!("made:{id}"))
+    }
+
     /// What an account has to tell that is not in the log yet.
     pub(super) fn outbox(&self, payer: &str) -> String {
         self.of_account(payer, "outbox")

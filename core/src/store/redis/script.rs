@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use jiff::Timestamp;
 
 use crate::store::StoreError;
+use crate::store::effect::Effect;
 
 /// A script as the server has it.
 pub(super) struct Script {
@@ -59,24 +60,35 @@ pub(super) struct Step {
     keys: Vec<String>,
     now_ms: i64,
     values: Vec<Vec<u8>>,
-    /// Whether it changes something, so that it matters whether it was made.
-    pub(super) writes: bool,
+    pub(super) effect: Effect,
 }
 
 impl Step {
     /// A call of a script that may change something, at this time.
     pub(super) fn of(script: &'static Script, now: Timestamp, keys: Vec<String>) -> Self {
-        Self { script: Some(script), name: "", keys, now_ms: now.as_millisecond(), values: Vec::new(), writes: true }
+        Self {
+            script: Some(script),
+            name: "",
+            keys,
+            now_ms: now.as_millisecond(),
+            values: Vec::new(),
+            effect: Effect::Each,
+        }
     }
 
     /// A call of a script that only reads, or of which it does not matter how often it is made.
     pub(super) fn reading(script: &'static Script, now: Timestamp, keys: Vec<String>) -> Self {
-        Self { writes: false, ..Self::of(script, now, keys) }
+        Self { effect: Effect::None, ..Self::of(script, now, keys) }
     }
 
     /// A command that is no script. It may be made any number of times.
     pub(super) fn command(name: &'static str, key: String) -> Self {
-        Self { script: None, name, keys: vec![key], now_ms: 0, values: Vec::new(), writes: false }
+        Self { script: None, name, keys: vec![key], now_ms: 0, values: Vec::new(), effect: Effect::None }
+    }
+
+    /// A step that the server knows by a name when it comes again.
+    pub(super) fn once(self) -> Self {
+        Self { effect: Effect::Once, ..self }
     }
 
     /// With the next value.

@@ -18,9 +18,10 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Mutex;
 
 use super::connection::Connection;
-use super::failure::{failure, is_not_begun, is_unknown_script, unanswered, unconnected, unreached};
+use super::failure::{failure, is_lost, is_not_begun, is_unknown_script, unanswered, unconnected, unreached};
 use super::script::Step;
 use crate::error::Retry;
+use crate::store::effect::Effect;
 use crate::store::{StoreError, StoreFuture, StoreTime};
 
 /// How many threads talk to the server. They only send and receive.
@@ -71,42 +72,66 @@ impl Server {
         matches!(self.way, Way::Cluster { .. })
     }
 
-    /// Makes a step. One that the server has refused to begin is made again until the time for an answer is over.
+    /// How long the server is to remember a step whose answer may be lost: nobody waits for it as long.
+    pub(super) fn moment(&self) -> Duration {
+        self.terms.response_timeout * 2
+    }
+
+    /// Makes a step. One that the server has refused to begin is made again, and so is one whose answer was lost, where
+    /// the server knows it when it comes again: until it is known what came of it, or its time is over.
     pub(super) async fn make(&self, step: &Step) -> Result<Value, StoreError> {
         let (began, mut with_text, mut pause) = (Instant::now(), false, Duration::from_millis(2));
+        // How it was lost, once it was.
+        let mut lost = None;
         loop {
             let command = step.as_command(with_text, self.terms.time == StoreTime::Server);
-            let error = match self.send(&command, step.writes).await? {
-                Ok(answer) => return Ok(answer),
+            let left = self.terms.response_timeout.saturating_sub(began.elapsed());
+            let failed = match self.send(&command, step.effect, left).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(error)) if is_unknown_script(&error) && !with_text => {
+                    with_text = true;
+                    continue;
+                }
+                Ok(Err(error)) => {
+                    let failed = failure(&error, step.effect);
+                    if is_lost(&error) && step.effect.may_come_again() {
+                        lost = Some(failed.clone());
+                    } else if !is_not_begun(&error) {
+                        return Err(failed);
+                    }
+                    failed
+                }
+                // Only who does not know what he has done waits for a connection.
+                Err(error) if lost.is_none() || step.effect == Effect::None => return Err(error),
                 Err(error) => error,
             };
-            if is_unknown_script(&error) && !with_text {
-                with_text = true;
-                continue;
-            }
-            // A cluster's slot that is being moved, a server that is starting.
-            if !is_not_begun(&error) || began.elapsed() + pause > self.terms.response_timeout {
-                return Err(failure(&error, step.writes));
+            if began.elapsed() + pause > self.terms.response_timeout {
+                return Err(lost.unwrap_or(failed));
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
         }
     }
 
-    /// Sends a command once. The outer error says that there is no connection, or no answer in time.
-    async fn send(&self, command: &redis::Cmd, writes: bool) -> Result<Result<Value, redis::RedisError>, StoreError> {
-        let limit = self.terms.response_timeout;
+    /// Sends a command once, and waits for so long. The outer error says that there is no connection, or no answer in
+    /// time.
+    async fn send(
+        &self,
+        command: &redis::Cmd,
+        effect: Effect,
+        limit: Duration,
+    ) -> Result<Result<Value, redis::RedisError>, StoreError> {
         match &self.way {
             Way::Single(connections) => {
                 let turn = self.turn.fetch_add(1, Ordering::Relaxed) % connections.len().max(1);
                 let Some(connection) = connections.get(turn) else { return Err(unreached(Duration::ZERO)) };
-                connection.send(command, writes, &self.terms).await
+                connection.send(command, effect, limit, &self.terms).await
             }
             Way::Cluster { client, current } => {
                 let mut connection = self.cluster(client, current).await?;
                 match tokio::time::timeout(limit, command.query_async(&mut connection)).await {
                     Ok(answer) => Ok(answer),
-                    Err(_) => Err(unanswered(limit, writes)),
+                    Err(_) => Err(unanswered(self.terms.response_timeout, effect)),
                 }
             }
         }
@@ -143,7 +168,7 @@ impl Server {
 
     /// What the server, or each node of the cluster, says of itself.
     pub(super) async fn describe(&self) -> Result<Result<Vec<String>, redis::RedisError>, StoreError> {
-        let answer = match self.send(&redis::cmd("INFO"), false).await? {
+        let answer = match self.send(&redis::cmd("INFO"), Effect::None, self.terms.response_timeout).await? {
             Ok(answer) => answer,
             Err(error) => return Ok(Err(error)),
         };
@@ -180,22 +205,30 @@ impl Threads {
         Ok(Self { runtime: Some(runtime) })
     }
 
+    /// Begins something on the store's own threads that goes on to its end.
+    pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) -> Result<(), StoreError> {
+        self.runtime.as_ref().ok_or_else(stopped)?.spawn(work);
+        Ok(())
+    }
+
     /// Does something on the store's own threads, from the first poll on, and to its end whoever waits for it.
     pub(super) fn run<'a, T: Send + 'static>(
         &'a self,
         work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
     ) -> StoreFuture<'a, T> {
         Box::pin(async move {
-            let stopped = || StoreError::Stopped { cause: "the threads of the store have ended".to_owned() };
             let (answer, answered) = oneshot::channel();
-            let runtime = self.runtime.as_ref().ok_or_else(stopped)?;
-            runtime.spawn(async move {
+            self.spawn(async move {
                 // Where the caller is gone, nobody is told.
                 let _gone = answer.send(work.await);
-            });
+            })?;
             answered.await.unwrap_or_else(|_| Err(stopped()))
         })
     }
+}
+
+pub(super) fn stopped() -> StoreError {
+    StoreError::Stopped { cause: "the threads of the store have ended".to_owned() }
 }
 
 impl fmt::Debug for Threads {

@@ -1,15 +1,11 @@
 -- How counters are charged and adjusted.
 
--- What a list of charges finds where one of them cannot fit, whatever others do at once; otherwise null. It locks
--- and writes nothing, so that who is refused over and over again costs no sync of the disk.
-CREATE FUNCTION quotum.refusal(
-    _now_ms int8, _subjects bytea[], _metrics bytea[], _periods text[], _starts int8[], _places int4[], _amounts int8[],
-    _units int8[]
-) RETURNS int8[] LANGUAGE plpgsql AS $$
+-- What counters hold. It locks and writes nothing; null where something has expired, which is resolved under a lock.
+CREATE FUNCTION quotum.look(_now_ms int8, _subjects bytea[], _metrics bytea[], _periods text[], _starts int8[])
+RETURNS quotum.counters LANGUAGE plpgsql AS $$
 DECLARE
     c quotum.counters;
     k record;
-    p int4;
 BEGIN
     FOR i IN 1 .. cardinality(_subjects) LOOP
         SELECT *, CASE WHEN held = 0 THEN false ELSE EXISTS (
@@ -18,13 +14,25 @@ BEGIN
               AND start_s = _starts[i] AND expires_ms <= _now_ms) END AS has_expired
         INTO k FROM quotum.counter
         WHERE subject = _subjects[i] AND metric = _metrics[i] AND period = _periods[i] AND start_s = _starts[i];
-        -- What has expired is resolved under a lock.
         IF k.has_expired THEN RETURN NULL; END IF;
         c.used[i] := coalesce(k.used, 0); c.held[i] := coalesce(k.held, 0);
         c.leased[i] := coalesce(k.leased, 0); c.leases[i] := coalesce(k.leases, 0);
         c.bonus[i] := coalesce(k.bonus, 0); c.overage[i] := coalesce(k.overage, 0);
         c.told[i] := coalesce(k.told, 0);
     END LOOP;
+    RETURN c;
+END $$;
+
+-- What a list of charges finds where one of them cannot fit, whatever others do at once; otherwise null. So who is
+-- refused over and over again costs no sync of the disk.
+CREATE FUNCTION quotum.refusal(
+    _now_ms int8, _subjects bytea[], _metrics bytea[], _periods text[], _starts int8[], _places int4[], _amounts int8[],
+    _units int8[]
+) RETURNS int8[] LANGUAGE plpgsql AS $$
+DECLARE
+    c quotum.counters := quotum.look(_now_ms, _subjects, _metrics, _periods, _starts);
+    p int4;
+BEGIN
     FOR i IN 1 .. cardinality(_places) LOOP
         p := _places[i];
         IF _amounts[i] > quotum.ceiling(_units[i], c.bonus[p]) - c.used[p] - c.held[p] THEN
@@ -128,25 +136,50 @@ BEGIN
     RETURN _balances;
 END $$;
 
+-- The answer to a step without a name that was made before and whose answer was lost: what its counters hold now.
+CREATE FUNCTION quotum.made_before(
+    _now_ms int8, _subjects bytea[], _metrics bytea[], _periods text[], _starts int8[], _kept_s int8[],
+    _idle_s int8[], _places int4[]
+) RETURNS quotum.charged LANGUAGE plpgsql AS $$
+DECLARE
+    c quotum.counters := quotum.look(_now_ms, _subjects, _metrics, _periods, _starts);
+BEGIN
+    IF c IS NULL THEN
+        c := quotum.lock(_now_ms, _subjects, _metrics, _periods, _starts);
+        PERFORM quotum.write(_now_ms, c, _kept_s, _idle_s);
+    END IF;
+    RETURN (1, NULL, NULL, quotum.found(c, _places), NULL, NULL)::quotum.charged;
+END $$;
+
+-- Charges, all or nothing; sums only where they can be charged plainly. A step without a key comes with its turn.
 CREATE FUNCTION quotum.charge(
     _now_ms int8, _subjects bytea[], _metrics bytea[], _periods text[], _starts int8[], _kept_s int8[],
     _idle_s int8[], _places int4[], _amounts int8[], _units int8[],
-    _once_subject bytea, _once_key bytea, _arguments bytea, _kept_until_ms int8, _keys text
+    _once_subject bytea, _once_key bytea, _arguments bytea, _kept_until_ms int8, _keys text, _are_sums boolean,
+    _asker bytea DEFAULT NULL, _seat int4 DEFAULT NULL, _number int8 DEFAULT NULL, _is_again boolean DEFAULT false
 ) RETURNS quotum.charged LANGUAGE plpgsql AS $$
 DECLARE
     done quotum.charged;
     _balances int8[];
 BEGIN
+    IF _is_again AND quotum.is_past(_asker, _seat, _number) THEN
+        RETURN quotum.made_before(_now_ms, _subjects, _metrics, _periods, _starts, _kept_s, _idle_s, _places);
+    END IF;
     IF _once_key IS NOT NULL THEN
         done := quotum.recall(_now_ms, _once_subject, _once_key, _arguments);
         IF done.outcome IS NOT NULL THEN RETURN done; END IF;
     END IF;
     _balances := quotum.charge_plainly(_now_ms, _subjects, _metrics, _periods, _starts, _places, _amounts, _units);
-    IF _balances IS NULL THEN
+    IF _balances IS NOT NULL THEN
+        done := (1, NULL, NULL, _balances, NULL, NULL)::quotum.charged;
+    ELSIF _are_sums THEN
+        RETURN (0, NULL, NULL, NULL, NULL, NULL)::quotum.charged;
+    ELSE
         done := quotum.add(_now_ms, _subjects, _metrics, _periods, _starts, _kept_s, _idle_s, _places, _amounts,
                            _units, false);
-    ELSE
-        done := (1, NULL, NULL, _balances, NULL, NULL)::quotum.charged;
+    END IF;
+    IF _asker IS NOT NULL AND done.outcome = 1 THEN
+        PERFORM quotum.take_turn(_now_ms, _asker, _seat, _number);
     END IF;
     IF _once_key IS NOT NULL AND done.outcome = 1 THEN
         PERFORM quotum.remember(_now_ms, _once_subject, _once_key, _arguments, _kept_until_ms, _keys,
@@ -161,7 +194,8 @@ CREATE FUNCTION quotum.adjust(
     _now_ms int8, _subjects bytea[], _metrics bytea[], _periods text[], _starts int8[], _kept_s int8[],
     _idle_s int8[], _places int4[], _amounts int8[], _units int8[], _how int4[],
     _once_subject bytea, _once_key bytea, _arguments bytea, _kept_until_ms int8, _keys text,
-    _event_ms int8, _event_name text, _event_subject bytea, _is_change boolean, _event text
+    _event_ms int8, _event_name text, _event_subject bytea, _is_change boolean, _event text,
+    _asker bytea DEFAULT NULL, _seat int4 DEFAULT NULL, _number int8 DEFAULT NULL, _is_again boolean DEFAULT false
 ) RETURNS quotum.charged LANGUAGE plpgsql AS $$
 DECLARE
     done quotum.charged;
@@ -173,6 +207,9 @@ DECLARE
     _after int8[];
     _changed boolean := false;
 BEGIN
+    IF _is_again AND quotum.is_past(_asker, _seat, _number) THEN
+        RETURN quotum.made_before(_now_ms, _subjects, _metrics, _periods, _starts, _kept_s, _idle_s, _places);
+    END IF;
     IF _once_key IS NOT NULL THEN
         done := quotum.recall(_now_ms, _once_subject, _once_key, _arguments);
         IF done.outcome IS NOT NULL THEN RETURN done; END IF;
@@ -211,6 +248,7 @@ BEGIN
         PERFORM quotum.append(_event_ms, _event_name, _event_subject, _is_change, _event);
     END IF;
     PERFORM quotum.write(_now_ms, c, _kept_s, _idle_s);
+    IF _asker IS NOT NULL THEN PERFORM quotum.take_turn(_now_ms, _asker, _seat, _number); END IF;
     IF _once_key IS NOT NULL THEN PERFORM quotum.forget_steps(_now_ms); END IF;
     RETURN done;
 END $$;

@@ -1,5 +1,25 @@
 -- Steps that must not be made twice.
 
+-- Whether a step without a name was made before, or is not waited for any more.
+CREATE FUNCTION quotum.is_past(_asker bytea, _seat int4, _number int8) RETURNS boolean LANGUAGE sql AS $$
+    SELECT EXISTS (SELECT 1 FROM quotum.turn WHERE asker = _asker AND seat = _seat AND number >= _number)
+$$;
+
+-- Notes that a step without a name is made; undoes all of it where it is past its turn. That is found out last, so that
+-- what is refused writes nothing.
+CREATE FUNCTION quotum.take_turn(_now_ms int8, _asker bytea, _seat int4, _number int8)
+RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE quotum.turn SET number = _number, at_ms = _now_ms
+    WHERE asker = _asker AND seat = _seat AND number < _number;
+    IF FOUND THEN RETURN; END IF;
+    INSERT INTO quotum.turn VALUES (_asker, _seat, _number, _now_ms) ON CONFLICT DO NOTHING;
+    IF NOT FOUND THEN RAISE EXCEPTION 'this step was made before' USING ERRCODE = 'QT001'; END IF;
+    -- Of processes that have long ended. No step is waited for as long.
+    DELETE FROM quotum.turn WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM quotum.turn WHERE at_ms < _now_ms - 7 * 24 * 3600 * 1000 FOR UPDATE SKIP LOCKED));
+END $$;
+
 -- Keeps everybody else from a step or a hold of this name until the end of the transaction.
 CREATE FUNCTION quotum.lock_name(_kind text, _name bytea) RETURNS void LANGUAGE sql AS $$
     SELECT pg_advisory_xact_lock(hashtextextended('quotum.' || _kind || encode(_name, 'hex'), 0))

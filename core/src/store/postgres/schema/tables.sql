@@ -42,6 +42,15 @@ CREATE TABLE quotum.counter (
 CREATE INDEX counter_by_age ON quotum.counter (period, start_s)
     WHERE period IN ('minute', 'hour', 'day', 'billing_day');
 
+-- The last step without a name that was made on each seat of a process, by its number.
+CREATE TABLE quotum.turn (
+    asker bytea NOT NULL,
+    seat int4 NOT NULL,
+    number int8 NOT NULL,
+    at_ms int8 NOT NULL,
+    PRIMARY KEY (asker, seat)
+) WITH (fillfactor = 30);
+
 CREATE TABLE quotum.step (
     subject bytea NOT NULL,
     key bytea NOT NULL,

@@ -1,8 +1,12 @@
 -- Changes counters whatever their limits, and tells of it: in the log where that is on this server, and otherwise in
 -- the account's outbox, from where it is moved there.
-local once, keys, in_log = next_once(), next_text(), next_text() == '1'
--- After the account's keys come the log's or the outbox, and last the idempotency key's.
-local step = once and KEYS[#KEYS]
+local moment = next_moment()
+local once = not moment and next_once()
+local keys, in_log = next_text(), next_text() == '1'
+-- After the account's keys come the log's or the outbox, and last the idempotency key's, or what a step without one is
+-- known by.
+local step = KEYS[#KEYS]
+local made_before = moment and redis.call('EXISTS', step) == 1
 expire()
 if once then
     local earlier = recall(step, once.arguments)
@@ -12,7 +16,9 @@ local after, changed = {}, {}
 for _ = 1, next_number() do
     local c, how, amount, limit = next_counter(), next_text(), next_number(), next_limit()
     local before = written(c)
-    if how == 'refund' then
+    if made_before then
+        -- Its answer was lost: it is told what there is now.
+    elseif how == 'refund' then
         -- What is beyond the limit goes first.
         local over = math.min(amount, c.overage)
         c.overage = c.overage - over
@@ -31,6 +37,8 @@ for _, c in ipairs(changed) do write(c) end
 if once then
     once.keys, once.balances = keys, after
     remember(step, once)
+else
+    redis.call('SET', step, '1', 'PX', moment)
 end
 if #changed > 0 then
     if in_log then

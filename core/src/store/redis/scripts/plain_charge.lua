@@ -1,12 +1,13 @@
 -- In front of everything else that charging needs: most charges are of counters that are there, hold nothing but what
 -- was used, and have no idempotency key. For those it pays not to set up the rest, which takes several times as long.
+-- KEYS[9] is what they are known by when they come again, because their answer was lost.
 -- The arithmetic is that of account.lua; what is not plain is left to charge.lua, as if nothing had been looked at.
 local function charge_plainly()
-    if ARGV[3] ~= '' then return nil end
-    local n, answer = tonumber(ARGV[4]), { 4 }
+    if ARGV[3] ~= 'moment' then return nil end
+    local are_sums, n, answer = ARGV[5] == '1', tonumber(ARGV[6]), { 4 }
     local hashes, fields = {}, {}
     for i = 1, n do
-        local first = 5 * i
+        local first = 5 * i + 2
         local hash, field = KEYS[ARGV[first] == '' and 1 or 2], ARGV[first + 1] .. ARGV[first + 2]
         for earlier = 1, i - 1 do
             if fields[earlier] == field then return nil end
@@ -22,10 +23,14 @@ local function charge_plainly()
             if used >= limit then reached = 100 elseif used >= (limit - used) * 4 then reached = 80 end
         end
         local crossed = 0
-        if reached > told then told, crossed = reached, reached end
+        if reached > told then
+            if are_sums then return nil end
+            told, crossed = reached, reached
+        end
         hashes[i], fields[i] = hash, field
         answer[3 * i - 1], answer[3 * i], answer[3 * i + 1] = used, told, crossed
     end
+    if not redis.call('SET', KEYS[9], '1', 'NX', 'PX', ARGV[4]) then return nil end
     for i = 1, n do
         local text = string.format('%.0f', answer[3 * i - 1])
         if answer[3 * i] > 0 then text = text .. ' ' .. answer[3 * i] end

@@ -18,6 +18,13 @@ local function remember(step, done)
     redis.call('SET', step, cmsgpack.pack(done), 'PX', digits(left))
 end
 
+-- For how long a step without an idempotency key is remembered, in milliseconds, if it comes next in the arguments.
+local function next_moment()
+    if ARGV[at + 1] ~= 'moment' then return nil end
+    at = at + 2
+    return ARGV[at]
+end
+
 -- The idempotency key that comes next in the arguments; nil where there is none.
 local function next_once()
     local arguments = next_text()
@@ -56,4 +63,12 @@ local function add(charges, to)
         put_balance(after, c)
     end
     return { 1, after, crossed }
+end
+
+-- Whether a step that was decided reaches a threshold.
+local function reached_any(crossed)
+    for _, percent in ipairs(crossed) do
+        if percent > 0 then return true end
+    end
+    return false
 end

@@ -1,0 +1,184 @@
+//! Combining: of one process's charges of the same counters one is on its way at a time, and those that arrive
+//! meanwhile travel as one, by their sums.
+//!
+//! Many who change one row wait for each other on the server, each with a connection of its own, and the more there
+//! are the slower it gets. Together they are one change of that row, and its cost is shared.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+
+use futures_channel::oneshot;
+use jiff::Timestamp;
+use parking_lot::Mutex;
+
+use super::{Balance, Charge, Charged, CounterKey, Outcome, StoreError};
+use crate::error::Retry;
+use crate::plan::Limit;
+
+/// A server that charges are sent to.
+pub(super) trait Charges: Send + Sync + 'static {
+    /// Charges counters, all or none.
+    fn charge(&self, now: Timestamp, charges: &[Charge]) -> impl Future<Output = Result<Charged, StoreError>> + Send;
+
+    /// Charges counters with the sums of several charges, where they fit and reach no threshold: then no order of
+    /// them would have come to anything else. Otherwise nothing is charged.
+    fn charge_sums(
+        &self,
+        now: Timestamp,
+        sums: &[Charge],
+    ) -> impl Future<Output = Result<Option<Vec<Balance>>, StoreError>> + Send;
+}
+
+/// The counters and limits of a charge: those of equal ones can be added up.
+type Counters = Vec<(CounterKey, Limit)>;
+
+/// A charge that nobody has sent yet, and who waits for it.
+struct Waiting {
+    now: Timestamp,
+    charges: Vec<Charge>,
+    answer: oneshot::Sender<Result<Charged, StoreError>>,
+}
+
+/// What comes of a charge. Nothing, where the threads that were to send it have ended.
+pub(super) type Answer = oneshot::Receiver<Result<Charged, StoreError>>;
+
+/// The charges that wait for one of the same counters to return. Where none is on its way, there is no queue.
+#[derive(Default)]
+pub(super) struct Combiner(Mutex<HashMap<Counters, Vec<Waiting>>>);
+
+impl fmt::Debug for Combiner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Combiner").field("on_their_way", &self.0.lock().len()).finish()
+    }
+}
+
+impl Combiner {
+    /// Queues a charge. The first of its counters is given the lead, which is then to be taken.
+    pub(super) fn join(self: &Arc<Self>, now: Timestamp, charges: &[Charge]) -> (Answer, Option<Lead>) {
+        let counters: Counters = charges.iter().map(|charge| (charge.key.clone(), charge.limit)).collect();
+        let (answer, answered) = oneshot::channel();
+        let first = Waiting { now, charges: charges.to_vec(), answer };
+        let mut queues = self.0.lock();
+        match queues.entry(counters) {
+            Entry::Occupied(mut queue) => {
+                queue.get_mut().push(first);
+                (answered, None)
+            }
+            Entry::Vacant(place) => {
+                let counters = place.key().clone();
+                place.insert(Vec::new());
+                (answered, Some(Lead { combiner: Arc::clone(self), counters, first: Some(first), is_over: false }))
+            }
+        }
+    }
+}
+
+/// The task of sending one charge, and then those that have come meanwhile, until none has.
+pub(super) struct Lead {
+    combiner: Arc<Combiner>,
+    counters: Counters,
+    first: Option<Waiting>,
+    /// Whether the queue has ended. Another one of the same counters is another lead's.
+    is_over: bool,
+}
+
+impl Lead {
+    pub(super) async fn take(mut self, server: Arc<impl Charges>) {
+        let mut group: Vec<Waiting> = self.first.take().into_iter().collect();
+        while !group.is_empty() {
+            send(group, &*server).await;
+            group = self.next();
+        }
+    }
+
+    /// Those who wait still. Where there are none, the queue ends.
+    fn next(&mut self) -> Vec<Waiting> {
+        let mut queues = self.combiner.0.lock();
+        let mut group = queues.get_mut(&self.counters).map(std::mem::take).unwrap_or_default();
+        // Nothing was sent for who has gone away.
+        group.retain(|waiting| !waiting.answer.is_canceled());
+        if group.is_empty() {
+            queues.remove(&self.counters);
+            self.is_over = true;
+        }
+        group
+    }
+}
+
+impl Drop for Lead {
+    fn drop(&mut self) {
+        // Where the task was ended before its time, nobody must wait for it.
+        if !self.is_over {
+            self.combiner.0.lock().remove(&self.counters);
+        }
+    }
+}
+
+/// Sends charges of the same counters, in the order in which they came.
+async fn send(group: Vec<Waiting>, server: &impl Charges) {
+    if group.len() > 1 {
+        let now = group.iter().map(|waiting| waiting.now).max().unwrap_or_default();
+        match server.charge_sums(now, &sums(&group)).await {
+            Ok(Some(balances)) => return share_out(group, balances),
+            Ok(None) => {}
+            Err(error) => return group.into_iter().for_each(|waiting| tell(waiting.answer, Err(error.clone()))),
+        }
+    }
+    let mut failed: Option<StoreError> = None;
+    for Waiting { now, charges, answer } in group {
+        let charged = match &failed {
+            Some(error) => Err(error.clone()),
+            None => server.charge(now, &charges).await,
+        };
+        // The others would only wait as long again, one after the other.
+        if let Err(error) = &charged {
+            failed = Some(unsent(error.clone()));
+        }
+        tell(answer, charged);
+    }
+}
+
+/// What each counter is charged with by all of them.
+fn sums(group: &[Waiting]) -> Vec<Charge> {
+    let mut charges = group.iter().map(|waiting| &waiting.charges);
+    let mut sums = charges.next().cloned().unwrap_or_default();
+    for charges in charges {
+        for (sum, charge) in sums.iter_mut().zip(charges) {
+            sum.amount = sum.amount.saturating_add(charge.amount);
+        }
+    }
+    sums
+}
+
+/// Tells each what the counters held after his own charge and before the next one's.
+fn share_out(group: Vec<Waiting>, mut balances: Vec<Balance>) {
+    for Waiting { charges, answer, .. } in group.into_iter().rev() {
+        let after = balances.clone();
+        for (balance, charge) in balances.iter_mut().zip(&charges) {
+            balance.used = balance.used.saturating_sub(charge.amount);
+        }
+        tell(answer, Ok(Charged::new(Outcome::Granted, after)));
+    }
+}
+
+fn tell(answer: oneshot::Sender<Result<Charged, StoreError>>, charged: Result<Charged, StoreError>) {
+    // Where the caller is gone, nobody is told.
+    let _gone = answer.send(charged);
+}
+
+/// The failure of another charge, for one that was not sent.
+fn unsent(error: StoreError) -> StoreError {
+    match error {
+        StoreError::TimedOut { after, .. } => StoreError::TimedOut { after, retry: Retry::Safe },
+        StoreError::Failed { detail, retry: Retry::OutcomeUnknown } => {
+            StoreError::Failed { detail, retry: Retry::Safe }
+        }
+        error => error,
+    }
+}
+
+#[cfg(test)]
+mod tests;
