@@ -1,4 +1,5 @@
-//! What a charge costs on PostgreSQL, beside raw conditional updates of as many rows. Prints ratios, in one run.
+//! What a charge costs on PostgreSQL, beside raw conditional updates of as many rows, one by one and as more ask at once.
+//! Prints ratios, in one run.
 //!
 //! The raw statements are prepared once on a connection of their own to the same server; they are less than a charge,
 //! which is all or nothing, resolves what has expired and tells what is left. On the same connection as they: the
@@ -6,6 +7,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout, missing_docs)]
 
+mod growth;
 #[path = "../core/tests/servers/mod.rs"]
 mod servers;
 
@@ -28,8 +30,60 @@ const SCHEMA: &str = "quotum_0";
 
 fn main() {
     println!("{:<40} {:>10} {:>10} {:>14}", "what", "p50", "p99", "beside raw");
-    measure("synchronous_commit on", &Postgres::start());
-    measure("synchronous_commit off", &Postgres::start_hasty());
+    let (durable, hasty) = (Postgres::start(), Postgres::start_hasty());
+    measure("synchronous_commit on", &durable);
+    measure("synchronous_commit off", &hasty);
+    for (name, server) in [("on", &durable), ("off", &hasty)] {
+        println!("\nAs more ask at once, synchronous_commit {name}");
+        growth::heading();
+        grow(server);
+    }
+}
+
+/// How many charges of one counter are made in a second, by the store and by raw statements on as many connections.
+fn grow(server: &Postgres) {
+    let threads = growth::threads();
+    let rows = format!("SELECT 'grown-' || i, 0 FROM generate_series(0, {}) i", growth::COUNTERS - 1);
+    server.psql(&format!("INSERT INTO {SCHEMA}.raw {rows}"));
+    let text =
+        format!("UPDATE {SCHEMA}.raw SET used = used + 1 WHERE name = $1 AND used + 1 <= 1000000000 RETURNING used");
+    let first: Arc<PostgresStore> = Arc::new(server.options_at(&server.url()).schema(SCHEMA).open().unwrap());
+    let filled = Arc::clone(&first);
+    growth::each(&threads, move |number| grown(Arc::clone(&filled), number));
+    for (name, counters) in [("one for all", 1), ("10,000 in turn", growth::COUNTERS)] {
+        for callers in growth::CALLERS {
+            let connect = || async {
+                let (client, connection) = tokio_postgres::connect(&server.url(), NoTls).await.unwrap();
+                tokio::spawn(connection);
+                let statement = client.prepare(&text).await.unwrap();
+                (client, statement)
+            };
+            let clients: Arc<Vec<_>> = Arc::new((0..callers).map(|_| threads.block_on(connect())).collect());
+            let raw = growth::measured(&threads, callers, move |caller, number| {
+                let clients = Arc::clone(&clients);
+                async move {
+                    let (client, statement) = &clients[caller];
+                    let name = format!("grown-{}", number % counters);
+                    assert_eq!(client.query(statement, &[&name]).await.unwrap().len(), 1);
+                }
+            });
+            for prepares in [false, true] {
+                let options = server.options_at(&server.url()).schema(SCHEMA).connections(callers);
+                let store: Arc<PostgresStore> = Arc::new(options.prepare(prepares).open().unwrap());
+                let charged =
+                    growth::measured(&threads, callers, move |_, number| grown(Arc::clone(&store), number % counters));
+                let name = format!("{name}{}", if prepares { ", prepared" } else { "" });
+                growth::line(&name, callers, &raw, &charged);
+            }
+        }
+    }
+}
+
+async fn grown(store: Arc<PostgresStore>, number: usize) {
+    let key = CounterKey::of(format!("grown-{number}"), "jobs", Period::Month, 0);
+    let charges = [Charge { key, amount: 1, limit: Limit::Units(1_000_000_000) }];
+    let call = Call::new(Timestamp::UNIX_EPOCH, Wait::Yield);
+    assert!(store.charge(call, &charges, None).await.unwrap().granted());
 }
 
 /// The ways to charge, each timed by itself.
@@ -39,6 +93,7 @@ struct Taken {
     raw: [Vec<Duration>; 2],
     function: [Vec<Duration>; 2],
     store: [Vec<Duration>; 2],
+    prepared: [Vec<Duration>; 2],
 }
 
 struct Session {
@@ -91,7 +146,7 @@ impl Session {
 fn one_counter() -> String {
     format!(
         "SELECT *, 0::int8 AS shift FROM {SCHEMA}.charge(0, ARRAY[$1]::bytea[], '{{jobs}}', '{{day}}', '{{0}}',
-         '{{34560000}}', '{{34560000}}', '{{1}}', '{{1}}', '{{1000000}}', NULL, NULL, NULL, NULL, NULL)"
+         '{{34560000}}', '{{34560000}}', '{{1}}', '{{1}}', '{{1000000}}', NULL, NULL, NULL, NULL, NULL, false)"
     )
 }
 
@@ -99,7 +154,7 @@ fn two_counters() -> String {
     format!(
         "SELECT *, 0::int8 AS shift FROM {SCHEMA}.charge(0, ARRAY[$1, $1]::bytea[], '{{jobs,jobs}}', '{{day,month}}',
          '{{0,0}}', '{{34560000,NULL}}', '{{34560000,NULL}}', '{{1,2}}', '{{1,1}}', '{{1000000,1000000}}',
-         NULL, NULL, NULL, NULL, NULL)"
+         NULL, NULL, NULL, NULL, NULL, false)"
     )
 }
 
@@ -116,6 +171,7 @@ fn charge(store: &PostgresStore, counters: usize, number: usize) {
 
 fn measure(name: &str, server: &Postgres) {
     let store = server.options().connections(1).open().unwrap();
+    let preparing = server.options_at(&server.url()).schema(SCHEMA).connections(1).prepare(true).open().unwrap();
     let session = Session::open(server);
     let mut taken = Taken::default();
     for round in 0..ROUNDS {
@@ -125,6 +181,7 @@ fn measure(name: &str, server: &Postgres) {
             timed(&mut taken.raw[counters - 1], round, || session.raw(counters, number));
             timed(&mut taken.function[counters - 1], round, || session.function(counters, number));
             timed(&mut taken.store[counters - 1], round, || charge(&store, counters, number));
+            timed(&mut taken.prepared[counters - 1], round, || charge(&preparing, counters, number));
         }
     }
     println!("{name}");
@@ -133,6 +190,7 @@ fn measure(name: &str, server: &Postgres) {
         let raw = line(&format!("{of}: raw updates"), &mut taken.raw[counters], None);
         line(&format!("{of}: the function"), &mut taken.function[counters], Some(raw));
         line(&format!("{of}: the store"), &mut taken.store[counters], Some(raw));
+        line(&format!("{of}: the store, prepared"), &mut taken.prepared[counters], Some(raw));
     }
 }
 

@@ -253,6 +253,7 @@ fn a_url_that_cannot_be_read_is_refused_without_its_password() {
         "postgres://ana:s3cret@host/app?schema=Robert'); --",
         "postgres://ana:s3cret@host/app?connections=many",
         "postgres://ana:s3cret@host/app?time=mine",
+        "postgres://ana:s3cret@host/app?prepare=maybe",
         "postgres://ana:s3cret@host/app?sslmode=sometimes",
         "postgres://ana:s3cret@host:port/app",
         "postgres:s3cret@host",

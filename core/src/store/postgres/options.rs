@@ -50,13 +50,14 @@ pub struct PostgresOptions {
     connections: usize,
     connect_timeout: Duration,
     statement_timeout: Duration,
+    prepares: bool,
 }
 
 impl PostgresOptions {
     /// Reads a URL such as `postgres://user:password@host:5432/database?schema=quotum&connections=8`.
     ///
     /// Of the settings after the question mark, `schema`, `connections`, `time` (`server` or `told`),
-    /// `connect_timeout_ms`, `statement_timeout_ms` and `sslrootcert` are those of the methods of this type; all others
+    /// `connect_timeout_ms`, `statement_timeout_ms`, `prepare` (`true` or `false`) and `sslrootcert` are those of the methods of this type; all others
     /// are [those of `tokio-postgres`].
     ///
     /// [those of `tokio-postgres`]: https://docs.rs/tokio-postgres/0.7/tokio_postgres/config/struct.Config.html
@@ -81,6 +82,7 @@ impl PostgresOptions {
             connections: 8,
             connect_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(5),
+            prepares: false,
         }
     }
 
@@ -155,6 +157,15 @@ impl PostgresOptions {
         self
     }
 
+    /// Whether each connection keeps the statements that it has made, so that the server need not read and plan them
+    /// anew: charges then take the server about two thirds of the time. `false` by default, because a pooler that hands
+    /// connections on after each transaction must know about such statements: PgBouncer does from version 1.21 on, with
+    /// `max_prepared_statements`. To the server itself, say `true`.
+    pub fn prepare(mut self, prepares: bool) -> Self {
+        self.prepares = prepares;
+        self
+    }
+
     /// Opens the store, and makes its schema or brings it up to date.
     ///
     /// # Errors
@@ -175,6 +186,7 @@ impl PostgresOptions {
             connections_max: self.connections,
             connect_timeout: self.connect_timeout,
             statement_timeout: self.statement_timeout,
+            prepares: self.prepares,
         };
         let mut config = self.config.clone();
         let encryption = encryption(&mut config, self.roots.as_deref()).map_err(|detail| cannot(&detail))?;

@@ -13,7 +13,8 @@ use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, T
 use futures_channel::oneshot;
 use jiff::Timestamp;
 use tokio::runtime::{Builder, Runtime};
-use tokio_postgres::{Config, Row};
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Config, Error, Row};
 
 use super::counter;
 use super::failure::{damaged, failure, is_lost, is_past_its_turn, is_to_be_repeated, unanswered, unconnected};
@@ -54,6 +55,7 @@ pub(super) struct Connections {
     time: StoreTime,
     connect_timeout: Duration,
     statement_timeout: Duration,
+    prepares: bool,
 }
 
 /// How the server is talked to.
@@ -65,6 +67,8 @@ pub(super) struct Terms {
     pub(super) connections_max: usize,
     pub(super) connect_timeout: Duration,
     pub(super) statement_timeout: Duration,
+    /// Whether each connection keeps the statements that it has made, for the next time.
+    pub(super) prepares: bool,
 }
 
 impl fmt::Debug for Server {
@@ -155,7 +159,7 @@ impl Own {
             .runtime(deadpool_postgres::Runtime::Tokio1)
             .build()
             .map_err(|error| failed(&error))?;
-        let Terms { schema, time, connect_timeout, statement_timeout, .. } = terms;
+        let Terms { schema, time, connect_timeout, statement_timeout, prepares, .. } = terms;
         Ok(Self {
             pool: Arc::new(Connections {
                 pool,
@@ -165,6 +169,7 @@ impl Own {
                 time,
                 connect_timeout,
                 statement_timeout,
+                prepares,
             }),
             combiner: Arc::default(),
             runtime: Some(runtime),
@@ -219,7 +224,7 @@ impl Connections {
             };
             let values = statement.values(self.time, turn.as_ref());
             let left = self.statement_timeout.saturating_sub(since.elapsed());
-            let Ok(outcome) = tokio::time::timeout(left, connection.query_typed(&text, &values)).await else {
+            let Ok(outcome) = tokio::time::timeout(left, self.query(&connection, &text, &values)).await else {
                 abandon(connection, self.encryption.clone());
                 return Err(unanswered(self.statement_timeout, statement.effect));
             };
@@ -250,6 +255,20 @@ impl Connections {
             drop(connection);
             tokio::time::sleep(Duration::from_millis(attempt.into())).await;
         }
+    }
+
+    async fn query(
+        &self,
+        connection: &Object,
+        text: &str,
+        values: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<Vec<Row>, Error> {
+        if !self.prepares {
+            return connection.query_typed(text, values).await;
+        }
+        let (values, types): (Vec<_>, Vec<_>) = values.iter().cloned().unzip();
+        let prepared = connection.prepare_typed_cached(text, &types).await?;
+        connection.query(&prepared, &values).await
     }
 
     async fn connection(&self) -> Result<Object, StoreError> {

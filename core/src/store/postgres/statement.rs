@@ -1,7 +1,7 @@
 //! One statement and its values: what a method of the store asks of the server, in one round trip.
 //!
-//! Statements are sent with the types of their values and are never prepared under a name, so that a connection
-//! keeps nothing between two of them and a pooler may hand it to somebody else.
+//! Statements are sent with the types of their values and are not prepared under a name, unless that is asked for, so
+//! that a connection keeps nothing between two of them and a pooler may hand it to somebody else.
 
 use jiff::Timestamp;
 use tokio_postgres::Row;
@@ -22,8 +22,8 @@ pub(super) struct Statement {
     /// `@shift` for how much times that are returned are to be moved back.
     sql: String,
     values: Vec<Given>,
-    /// The time that the step was told.
-    now: Timestamp,
+    /// The time that the step was told, in milliseconds.
+    now_ms: i64,
     /// Whether the text is the host's, and sent as it is.
     is_hosted: bool,
     pub(super) effect: Effect,
@@ -47,7 +47,7 @@ impl Statement {
         Self {
             sql: sql.to_owned(),
             values: Vec::new(),
-            now: Timestamp::UNIX_EPOCH,
+            now_ms: 0,
             is_hosted: false,
             effect: Effect::None,
             takes_turn: false,
@@ -76,7 +76,7 @@ impl Statement {
 
     /// A step that is told that it is now this time.
     pub(super) fn at(self, now: Timestamp) -> Self {
-        Self { now, ..self }
+        Self { now_ms: now.as_millisecond(), ..self }
     }
 
     /// A step that the server knows when it comes again: by a name among its values, or else by a turn.
@@ -93,7 +93,7 @@ impl Statement {
     /// With a time as the next value, by the clock that says what is now.
     pub(super) fn with_time(mut self, time: Option<Timestamp>) -> Self {
         let told_ms = time.map(Timestamp::as_millisecond);
-        let later_ms = told_ms.map(|told_ms| told_ms.saturating_sub(self.now.as_millisecond()));
+        let later_ms = told_ms.map(|told_ms| told_ms.saturating_sub(self.now_ms));
         self.values.push(Given::Time { told_ms, later_ms });
         self
     }
@@ -104,14 +104,13 @@ impl Statement {
             return self.sql.clone();
         }
         let mut text = self.sql.replace("quotum.", &format!("{schema}."));
-        text = text.replace("@shift", &self.shift(time));
         let place = |(index, given): (usize, &Given)| match (given, time) {
             (Given::Time { .. }, StoreTime::Server) => format!("{SERVER_MS} + ${}", index + 1),
             _ => format!("${}", index + 1),
         };
-        let turn = if self.takes_turn { Turn::VALUES } else { 0 };
-        let turn = (0..turn).map(|index| format!("${}", self.values.len() + index + 1));
+        let turn = (0..self.turn_values()).map(|index| format!("${}", self.values.len() + index + 1));
         let places: Vec<String> = self.values.iter().enumerate().map(place).chain(turn).collect();
+        text = text.replace("@shift", &self.shift(time));
         if text.ends_with('(') {
             text.push_str(&places.join(", "));
             text.push(')');
@@ -125,9 +124,14 @@ impl Statement {
 
     fn shift(&self, time: StoreTime) -> String {
         match time {
-            StoreTime::Server => format!("{SERVER_MS} - {} AS shift", self.now.as_millisecond()),
+            // The last value.
+            StoreTime::Server => format!("{SERVER_MS} - ${} AS shift", self.values.len() + self.turn_values() + 1),
             StoreTime::Told => "0::int8 AS shift".to_owned(),
         }
+    }
+
+    const fn turn_values(&self) -> usize {
+        if self.takes_turn { Turn::VALUES } else { 0 }
     }
 
     /// A turn, if it needs one.
@@ -141,7 +145,13 @@ impl Statement {
         time: StoreTime,
         turn: Option<&'v Turn<'_>>,
     ) -> Vec<(&'v (dyn ToSql + Sync), Type)> {
-        self.values.iter().map(|given| given.value(time)).chain(turn.into_iter().flat_map(Turn::values)).collect()
+        let shift = (time == StoreTime::Server && self.sql.contains("@shift")).then_some(&self.now_ms as _);
+        self.values
+            .iter()
+            .map(|given| given.value(time))
+            .chain(turn.into_iter().flat_map(Turn::values))
+            .chain(shift.map(|now_ms| (now_ms, Type::INT8)))
+            .collect()
     }
 }
 

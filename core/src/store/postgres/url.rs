@@ -11,7 +11,8 @@ use crate::error::Error;
 use crate::store::StoreTime;
 
 /// The settings that are not those of `tokio-postgres`.
-const OWN: [&str; 6] = ["schema", "connections", "time", "connect_timeout_ms", "statement_timeout_ms", "sslrootcert"];
+const OWN: [&str; 7] =
+    ["schema", "connections", "time", "connect_timeout_ms", "statement_timeout_ms", "prepare", "sslrootcert"];
 
 /// Reads a URL. Errors do not repeat it: it may hold a password.
 pub(super) fn read(url: &str) -> Result<PostgresOptions, Error> {
@@ -47,6 +48,7 @@ pub(super) fn read(url: &str) -> Result<PostgresOptions, Error> {
             }),
             "connect_timeout_ms" => options.connect_timeout(Duration::from_millis(number()?.into())),
             "statement_timeout_ms" => options.statement_timeout(Duration::from_millis(number()?.into())),
+            "prepare" => options.prepare(value.parse().map_err(|_| refuse("`true` or `false` as prepare"))?),
             // The machine's own authorities, which are asked by default.
             _ if value == "system" => options,
             _ => options.root_certificates(value),
