@@ -9,11 +9,13 @@ mod servers;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use pollster::block_on;
-use quotum::store::{SqliteOptions, Store};
+use quotum::store::{Call, Layer, Layered, SqliteOptions, Step, Store, StoreFuture};
 use quotum::{Decision, EventName, Plans, Quota, Subscription, Timestamp, blocking};
 use servers::{Postgres, Redis};
 
@@ -25,6 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What the plans allow, and for what each process asks.
 const JOBS: u64 = 300;
+const UNITS: u64 = 20_000;
 const JOBS_EACH: u64 = 80;
 const UNITS_EACH: u64 = 1_000;
 
@@ -415,4 +418,52 @@ fn a_child_delivers_its_own_events() {
     deny(quota.as_ref().unwrap());
     drop(quota);
     assert!(notes.join(format!("told-by-{}", std::process::id())).exists());
+}
+
+/// Has the next charge wait until it is polled for the second time.
+#[derive(Debug, Clone, Default)]
+struct Pause(Arc<AtomicBool>);
+
+impl Layer for Pause {
+    fn around<'a, T: Send + 'a>(&'a self, _: Call, step: Step, inner: StoreFuture<'a, T>) -> StoreFuture<'a, T> {
+        if step != Step::Charge || !self.0.swap(false, Ordering::Relaxed) {
+            return inner;
+        }
+        let mut was_polled = false;
+        let second_poll = std::future::poll_fn(move |_| match std::mem::replace(&mut was_polled, true) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        });
+        Box::pin(async move {
+            second_poll.await;
+            inner.await
+        })
+    }
+}
+
+/// Such a request finds its parent's engine. It asks for units that are free only if the parent's block is returned,
+/// from which the parent grants on.
+#[test]
+fn a_request_that_ends_in_a_child_does_not_return_its_parents_blocks() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let (notes, since) = (folder.path(), Instant::now());
+    let options = SqliteOptions::at(notes.join("quota.db"));
+    let pause = Pause::default();
+    let parent = Engine::open(Arc::new(Layered::new(Arc::new(options.open().unwrap()), pause.clone())), true);
+    let mut granted = lease(&parent);
+    let Engine::Async(quota) = &parent else { unreachable!() };
+    let rest = [("units", UNITS - granted)];
+    let mut request = Box::pin(quota.consume("ana", &rest));
+    pause.0.store(true, Ordering::Relaxed);
+    assert!(request.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    let child = fork(notes, "child", || block_on(request.as_mut()).unwrap().allowed.to_string());
+    join(child, since);
+    drop(request);
+    assert_eq!(noted(notes, "child"), "false");
+    assert!(parent.consume_leased());
+    granted += 1;
+    parent.close();
+    let after = Engine::open(Arc::new(options.open().unwrap()), false);
+    assert_eq!(after.used("units"), granted);
 }

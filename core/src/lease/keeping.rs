@@ -17,7 +17,6 @@ use crate::admission::Admission;
 use crate::aside::{aside, is_simulated};
 use crate::caller::Caller;
 use crate::event::{Event, EventName};
-use crate::fork::Born;
 use crate::record::Record;
 use crate::store::{Call, StoreError, Wait};
 use crate::sync::MonitorGuard;
@@ -50,14 +49,14 @@ impl Desk {
         }
     }
 
-    /// Starts a keeper, unless there is one.
+    /// Starts a keeper, unless there is one. A child process needs none for what it has inherited.
     fn keep(&self, mut work: MonitorGuard<'_, Work>) {
-        if work.keeper.as_ref().is_some_and(Born::is_here) {
+        if work.keeper || !self.born.is_here() {
             return;
         }
         let engine = Weak::clone(&self.engine);
         if aside("quotum-leases", move || keep(&engine)).is_ok() {
-            work.keeper = Some(Born::here());
+            work.keeper = true;
         }
     }
 
@@ -86,7 +85,7 @@ impl Desk {
     fn rest(&self, now: Duration) -> bool {
         let mut work = self.work.lock();
         if work.called.is_empty() && (work.open.is_empty() || is_simulated()) {
-            work.keeper = None;
+            work.keeper = false;
             return false;
         }
         if work.called.is_empty() {
@@ -128,6 +127,10 @@ impl Admission {
         for place in 0..count {
             // A pool needs a few things at a time; the rest is for the next time.
             for _ in 0..AT_ONCE {
+                if !self.desk.born.is_here() {
+                    // The parent grants from these blocks, and settles them.
+                    return Ok(());
+                }
                 let call = self.call(wait);
                 let needed = with_pool(record, place, |pool| {
                     let need = pool.need(call.monotonic(&*self.clock), call.now, || HoldId::random().ok());
@@ -266,7 +269,7 @@ fn keep(engine: &Weak<Admission>) {
         let (desk, now) = (Arc::clone(&engine.desk), engine.clock.monotonic());
         drop(engine);
         if tended.is_err() {
-            desk.work.lock().keeper = None;
+            desk.work.lock().keeper = false;
             return;
         }
         if !desk.rest(now) {

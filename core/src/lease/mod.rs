@@ -28,6 +28,9 @@ use crate::usage::demand::Touched;
 #[derive(Debug)]
 pub(crate) struct Desk {
     engine: Weak<Admission>,
+    /// In the process that leases. A request that is under way at a fork may end in the child, still on this engine:
+    /// there it neither leases nor settles anything.
+    born: Born,
     /// What holds for quotas whose plan does not say.
     default: Leasing,
     /// Whether the store is slower than memory.
@@ -48,8 +51,8 @@ struct Work {
     called: Owners,
     /// Owners that have leased something, or may have.
     open: Owners,
-    /// Whether a thread is at work, and in which process.
-    keeper: Option<Born>,
+    /// Whether a thread is at work.
+    keeper: bool,
     /// When the first of them is to be looked after, by monotonic time.
     due: Option<Duration>,
 }
@@ -58,6 +61,7 @@ impl Desk {
     pub(crate) fn new(engine: &Weak<Admission>, default: Leasing, is_worth_it: bool) -> Self {
         Self {
             engine: Weak::clone(engine),
+            born: Born::here(),
             default,
             is_worth_it,
             work: Monitor::default(),

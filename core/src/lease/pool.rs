@@ -12,7 +12,6 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use super::demand::{Demand, Wanted};
-use crate::fork::Born;
 use crate::plan::Limit;
 use crate::planted::planted;
 use crate::store::{Balance, Charge, CounterKey, Lease, Leased, Part, Settle, Settled};
@@ -92,7 +91,6 @@ struct Block {
     asked_at: Duration,
     /// When units were last taken from it.
     taken_at: Duration,
-    born: Born,
 }
 
 impl Block {
@@ -143,7 +141,6 @@ struct Asked {
     lease: Lease,
     counters: Arc<Counters>,
     at: Duration,
-    born: Born,
 }
 
 /// What a pool needs of the store next.
@@ -178,9 +175,7 @@ impl Pool {
     /// From which block so many units can be taken now, if from one.
     pub(crate) fn offer(&self, touched: &[Touched<'_>], amount: u64, now: Duration) -> Option<usize> {
         let usable_for = self.terms.usable_for();
-        let offers = |block: &Block| {
-            block.left >= amount && now < block.asked_at.saturating_add(usable_for) && block.born.is_here()
-        };
+        let offers = |block: &Block| block.left >= amount && now < block.asked_at.saturating_add(usable_for);
         let index = self.open.iter().position(offers)?;
         self.counters.are_of(touched).then_some(index)
     }
@@ -322,7 +317,6 @@ impl Pool {
         wall: Timestamp,
         name: impl FnOnce() -> Option<HoldId>,
     ) -> Option<Need> {
-        self.forget_inherited();
         if std::mem::take(&mut self.calls.to_recall) {
             return Some(Need::Recall);
         }
@@ -338,19 +332,12 @@ impl Pool {
         }
         if let Some(lease) = self.wanted(now, wall).and_then(|wanted| self.lease(wanted, wall, name()?)) {
             let counters = Arc::clone(&self.counters);
-            self.asked = Some(Asked { lease: lease.clone(), counters, at: now, born: Born::here() });
+            self.asked = Some(Asked { lease: lease.clone(), counters, at: now });
             return Some(Need::Lease(lease));
         }
         let need = self.closed.first().map(|block| Need::Settle(block.settle(&self.metric)));
         self.calls.to_return &= need.is_some();
         need
-    }
-
-    /// A child process has nothing of what its parent has leased: the parent grants and settles it.
-    fn forget_inherited(&mut self) {
-        self.open.retain(|block| block.born.is_here());
-        self.closed.retain(|block| block.born.is_here());
-        self.asked = self.asked.take().filter(|asked| asked.born.is_here());
     }
 
     fn close_what_is_over(&mut self, now: Duration, wall: Timestamp) {
@@ -397,12 +384,12 @@ impl Pool {
         if self.asked.as_ref().is_none_or(|asked| asked.lease.id != id) {
             return None;
         }
-        let Asked { lease, counters, at, born } = self.asked.take()?;
+        let Asked { lease, counters, at } = self.asked.take()?;
         let Leased { settled, amount, balances } = leased;
         let ended = lease.settle.zip(settled).and_then(|(settle, settled)| self.settled(settle.id, settled));
         if amount > 0 {
             let (id, size, left, taken_at) = (lease.id, amount, amount, at);
-            let block = Block { id, size, left, counters, balances, asked_at: at, taken_at, born };
+            let block = Block { id, size, left, counters, balances, asked_at: at, taken_at };
             if self.is_current(&block) {
                 self.open.push_back(block)
             } else {
