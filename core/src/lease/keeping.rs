@@ -11,7 +11,8 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use pollster::block_on;
 
-use super::pool::{Ended, Need, Pool};
+use super::block::Ended;
+use super::pool::{Need, Pool};
 use super::{Desk, Work};
 use crate::admission::Admission;
 use crate::aside::{aside, is_simulated};

@@ -2,9 +2,11 @@
 //!
 //! A block is charged in full when it expires unsettled, so nothing that a process does with one can exceed a limit:
 //! what is at stake is only how many units are stranded in it. How large blocks are is in [`demand`] and in the
-//! store's [`lease_all`](crate::store::lease_all); what a process has is in [`pool`]; how requests take from it in
-//! [`granting`]; how it is renewed, returned and recalled in [`keeping`], by a thread of the engine's own.
+//! store's [`lease_all`](crate::store::lease_all); what one of them is in [`block`]; what a process has is in [`pool`]; how
+//! requests take from it in [`granting`]; how it is renewed, returned and recalled in [`keeping`], by a thread of the
+//! engine's own.
 
+mod block;
 pub(crate) mod demand;
 mod granting;
 mod keeping;
@@ -15,8 +17,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use self::block::{Ended, Terms};
 pub(crate) use self::granting::Granting;
-use self::pool::{Ended, Terms};
 use crate::admission::Admission;
 use crate::fork::Born;
 use crate::plan::{EXACT_UP_TO, Leasing, Limit, Plan, UNITS_MAX};

@@ -11,10 +11,10 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
+use super::block::{Asked, Block, Counters, Ended, Terms};
 use super::demand::{Demand, Wanted};
 use crate::plan::Limit;
-use crate::planted::planted;
-use crate::store::{Balance, Charge, CounterKey, Lease, Leased, Part, Settle, Settled};
+use crate::store::{Balance, Charge, CounterKey, Lease, Leased, Settle, Settled};
 use crate::usage::demand::Touched;
 use crate::usage::hold::HoldId;
 
@@ -25,83 +25,6 @@ const PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 #[expect(clippy::box_collection, reason = "most subjects have none, and of those there may be a million")]
 pub(crate) struct Pools(pub(crate) Mutex<Option<Box<Vec<Pool>>>>);
-
-/// How blocks of a quota are leased.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Terms {
-    /// The most units of one block.
-    pub(crate) max: u64,
-    /// For how long.
-    pub(crate) ttl: Duration,
-}
-
-impl Terms {
-    /// For how long units are granted from a block, counted from before it was asked for. The rest of its time is
-    /// for the store to be told what was used.
-    fn usable_for(self) -> Duration {
-        self.ttl * 2 / 3
-    }
-
-    /// After which part of its time another block is asked for, and one that nobody takes from is returned.
-    fn half(self) -> Duration {
-        self.ttl / 2
-    }
-}
-
-/// The counters that blocks are of: of one owner and metric, in the windows of a time.
-#[derive(Debug, Clone)]
-pub(crate) struct Counters {
-    counted: SmallVec<[(CounterKey, Limit); 2]>,
-    /// When the first of their windows ends.
-    until: Timestamp,
-}
-
-impl Counters {
-    /// Those of one owner's quotas of one metric.
-    pub(crate) fn of(touched: &[Touched<'_>]) -> Self {
-        let counted = touched.iter().filter_map(|quota| Some((quota.key()?, quota.limit.limit()))).collect();
-        let until = touched.iter().filter_map(|quota| quota.window?.end).min().unwrap_or(Timestamp::MAX);
-        Self { counted, until }
-    }
-
-    /// Whether they are these quotas', in the same windows and under the same limits.
-    fn are_of(&self, touched: &[Touched<'_>]) -> bool {
-        let mut counted = touched.iter().filter(|quota| quota.window.is_some());
-        let known = |(key, limit): &(CounterKey, Limit)| {
-            counted.next().is_some_and(|quota| {
-                let start_s = quota.window.map(|window| window.start.as_second());
-                let same_window = start_s == Some(key.start_s) || planted!("lease_crosses_a_period");
-                same_window && quota.limit.period() == Some(key.period) && quota.limit.limit() == *limit
-            })
-        };
-        self.counted.iter().all(known) && counted.next().is_none()
-    }
-}
-
-/// Units that were leased at once.
-#[derive(Debug)]
-struct Block {
-    id: HoldId,
-    size: u64,
-    left: u64,
-    counters: Arc<Counters>,
-    /// What its counters held right after it was made, or another one was settled.
-    balances: Vec<Balance>,
-    /// When it was asked for, by monotonic time.
-    asked_at: Duration,
-    /// When units were last taken from it.
-    taken_at: Duration,
-}
-
-impl Block {
-    const fn used(&self) -> u64 {
-        self.size - self.left
-    }
-
-    fn settle(&self, metric: &Arc<str>) -> Settle {
-        Settle { id: self.id, used: vec![(Arc::clone(metric), self.used())] }
-    }
-}
 
 /// What one owner has leased of one metric.
 #[derive(Debug)]
@@ -136,13 +59,6 @@ struct Calls {
     to_recall: bool,
 }
 
-#[derive(Debug, Clone)]
-struct Asked {
-    lease: Lease,
-    counters: Arc<Counters>,
-    at: Duration,
-}
-
 /// What a pool needs of the store next.
 #[derive(Debug)]
 pub(crate) enum Need {
@@ -174,9 +90,7 @@ impl Pool {
 
     /// From which block so many units can be taken now, if from one.
     pub(crate) fn offer(&self, touched: &[Touched<'_>], amount: u64, now: Duration) -> Option<usize> {
-        let usable_for = self.terms.usable_for();
-        let offers = |block: &Block| block.left >= amount && now < block.asked_at.saturating_add(usable_for);
-        let index = self.open.iter().position(offers)?;
+        let index = self.open.iter().position(|block| block.offers(amount, self.terms, now))?;
         self.counters.are_of(touched).then_some(index)
     }
 
@@ -185,11 +99,8 @@ impl Pool {
         self.demand.note(amount, now, self.terms.ttl);
         let is_last = index + 1 == self.open.len();
         let Some(block) = self.open.get_mut(index) else { return false };
-        if !planted!("leased_units_granted_twice") {
-            block.left = block.left.saturating_sub(amount);
-        }
-        block.taken_at = now;
-        is_last && block.left.saturating_mul(4) <= block.size && self.may_ask(now)
+        block.take(amount, now);
+        is_last && block.is_low() && self.may_ask(now)
     }
 
     fn may_ask(&self, now: Duration) -> bool {
@@ -221,7 +132,7 @@ impl Pool {
             self.open.back().map(|newest| newest.balances.as_slice().into()).unwrap_or_default();
         for balance in &mut known {
             for block in self.open.iter().chain(&self.closed).filter(|block| self.is_current(block)) {
-                *balance = balance.unleased(block.size).charged(block.used());
+                *balance = block.apart_from(*balance);
             }
         }
         known
@@ -234,9 +145,8 @@ impl Pool {
             return (told, 0);
         }
         let own = self.open.iter().chain(&self.closed).filter(|block| among.contains(&block.id));
-        own.filter(|block| self.is_current(block)).fold((told, 0), |(balance, left), block| {
-            (balance.unleased(block.size).charged(block.used()), left + block.left)
-        })
+        own.filter(|block| self.is_current(block))
+            .fold((told, 0), |(balance, left), block| (block.apart_from(balance), left + block.left))
     }
 
     /// Takes up what the store has told of the counters, unless it is from before the newest block was made.
@@ -298,12 +208,7 @@ impl Pool {
 
     /// When the pool needs to be looked after next.
     pub(crate) fn due(&self) -> Option<Duration> {
-        let (half, usable_for) = (self.terms.half(), self.terms.usable_for());
-        let looks = self.open.iter().map(|block| {
-            let usable_until = block.asked_at.saturating_add(usable_for);
-            let idle_from = block.taken_at.max(block.asked_at).saturating_add(half);
-            usable_until.min(idle_from)
-        });
+        let looks = self.open.iter().map(|block| block.over_at(self.terms));
         let waits = self.asked.is_some() || !self.closed.is_empty() || self.calls != Calls::default();
         looks.chain(waits.then_some(self.retried_at)).min()
     }
@@ -341,12 +246,8 @@ impl Pool {
     }
 
     fn close_what_is_over(&mut self, now: Duration, wall: Timestamp) {
-        let (half, usable_for) = (self.terms.half(), self.terms.usable_for());
         let all = self.calls.to_return || wall >= self.counters.until;
-        let is_over = |block: &Block| {
-            let idle = now.saturating_sub(block.taken_at.max(block.asked_at)) >= half;
-            all || block.left == 0 || idle || now >= block.asked_at.saturating_add(usable_for)
-        };
+        let is_over = |block: &Block| all || block.is_over(self.terms, now);
         let (over, open): (VecDeque<Block>, _) = std::mem::take(&mut self.open).into_iter().partition(is_over);
         self.open = open;
         self.closed.extend(over);
@@ -355,8 +256,7 @@ impl Pool {
     /// The block to ask for, where what is left of young ones may not last.
     fn wanted(&mut self, now: Duration, wall: Timestamp) -> Option<Wanted> {
         let wanted = self.demand.wanted(now, self.terms.ttl, self.terms.max)?;
-        let half = self.terms.half();
-        let young = self.open.iter().filter(|block| now < block.asked_at.saturating_add(half));
+        let young = self.open.iter().filter(|block| block.is_young(self.terms, now));
         let left: u64 = young.map(|block| block.left).sum();
         (now >= self.paused_until && wall < self.counters.until && left.saturating_mul(4) <= wanted.units)
             .then_some(wanted)
@@ -384,12 +284,12 @@ impl Pool {
         if self.asked.as_ref().is_none_or(|asked| asked.lease.id != id) {
             return None;
         }
-        let Asked { lease, counters, at } = self.asked.take()?;
+        let mut asked = self.asked.take()?;
         let Leased { settled, amount, balances } = leased;
-        let ended = lease.settle.zip(settled).and_then(|(settle, settled)| self.settled(settle.id, settled));
+        let settle = asked.lease.settle.take();
+        let ended = settle.zip(settled).and_then(|(settle, settled)| self.settled(settle.id, settled));
         if amount > 0 {
-            let (id, size, left, taken_at) = (lease.id, amount, amount, at);
-            let block = Block { id, size, left, counters, balances, asked_at: at, taken_at };
+            let block = Block::new(asked, amount, balances);
             if self.is_current(&block) {
                 self.open.push_back(block)
             } else {
@@ -407,13 +307,11 @@ impl Pool {
     pub(crate) fn unanswered(&mut self, now: Duration) -> Option<Ended> {
         self.retried_at = now.saturating_add(PAUSE);
         // What the store has charged by now need not be told it any more.
-        let ttl = self.terms.ttl;
-        if self.asked.as_ref().is_some_and(|asked| now >= asked.at.saturating_add(ttl)) {
+        if self.asked.as_ref().is_some_and(|asked| now >= asked.at.saturating_add(self.terms.ttl)) {
             self.asked = None;
         }
-        let expired = self.closed.iter().position(|block| now >= block.asked_at.saturating_add(ttl * 2))?;
-        let block = self.closed.remove(expired);
-        Some(Ended { returned: 0, lost: block.left, parts: Vec::new() })
+        let expired = self.closed.iter().position(|block| block.is_charged(self.terms, now))?;
+        Some(self.closed.remove(expired).lost())
     }
 
     /// Takes up what became of a block.
@@ -423,10 +321,8 @@ impl Pool {
         let parts = match settled {
             Settled::Now(receipt) => receipt.parts,
             // The answer to an earlier attempt was lost.
-            Settled::Before(_) => return Some(Ended { returned: block.left, lost: 0, parts: Vec::new() }),
-            Settled::Expired(_) | Settled::Unknown => {
-                return Some(Ended { returned: 0, lost: block.left, parts: Vec::new() });
-            }
+            Settled::Before(_) => return Some(block.returned(Vec::new())),
+            Settled::Expired(_) | Settled::Unknown => return Some(block.lost()),
         };
         if let Some(newest) = self.open.back_mut() {
             for ((key, _), balance) in self.counters.counted.iter().zip(&mut newest.balances) {
@@ -435,17 +331,6 @@ impl Pool {
                 }
             }
         }
-        Some(Ended { returned: block.left, lost: 0, parts })
+        Some(block.returned(parts))
     }
-}
-
-/// What became of a block in the end.
-#[derive(Debug, Default)]
-pub(crate) struct Ended {
-    /// Units that were given back.
-    pub(crate) returned: u64,
-    /// Units that were charged although nobody had used them: the store was told too late.
-    pub(crate) lost: u64,
-    /// What its counters were charged, where the store has said it.
-    pub(crate) parts: Vec<Part>,
 }
