@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use holders::{Counted, EXACT, Holder, LARGE, LEASED, PATIENCE, Pace, balance, engine, served, until};
+use holders::{Counted, EXACT, Holder, LARGE, LEASED, PATIENCE, Pace, balance, engine, served, take_all_but, until};
 use quotum::blocking::Quota;
 use quotum::store::{Balance, MemoryStore, Store};
 
@@ -186,14 +186,8 @@ fn killed(place: &Place) {
         next.go();
         holders.push_back(next);
     }
-    // The living shall not take long: most of what is left is granted at once.
-    let bulk = || {
-        let Balance { used, held, .. } = place.balance(of);
-        let bulk = LARGE - used - held - 3_000;
-        quota.consume(of.0, &[(of.1, bulk)]).unwrap().allowed.then_some(bulk)
-    };
-    let bulk = std::iter::repeat_with(bulk).take(100).flatten().next().unwrap();
-    // They end at the limit, once what the dead had is charged.
+    let bulk = take_all_but(3_000, of, LARGE, &*place.store, &quota);
+    // The living end at the limit, once what the dead had is charged.
     until("everything is used", || {
         let Balance { used, held, .. } = place.balance(of);
         assert!(used + held <= LARGE, "{}: {used} used and {held} held", place.name);

@@ -60,6 +60,18 @@ pub fn balance(store: &dyn Store, (subject, metric): Counted<'_>) -> Balance {
     block_on(store.balances(call, &[key])).unwrap().pop().unwrap()
 }
 
+/// Consumes at once what is left of a counter but for so many units, so that holders need not take all of it. Returns
+/// how many that was.
+pub fn take_all_but(rest: u64, of: Counted<'_>, limit: u64, store: &dyn Store, quota: &Quota) -> u64 {
+    // They go on meanwhile, and may take what was free.
+    let take = || {
+        let Balance { used, held, .. } = balance(store, of);
+        let bulk = limit - used - held - rest;
+        quota.consume(of.0, &[(of.1, bulk)]).unwrap().allowed.then_some(bulk)
+    };
+    std::iter::repeat_with(take).take(100).flatten().next().unwrap()
+}
+
 /// Waits until something holds.
 pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let began = Instant::now();
