@@ -34,14 +34,14 @@ pub const EXACT: u64 = 4_000;
 pub const LEASED: u64 = 10_000;
 pub const LARGE: u64 = 200_000;
 
-/// For how long blocks of `large` are leased; those of `leased` for the usual time.
-pub const TTL: Duration = Duration::from_secs(2);
+/// How many units a block of `blocks` has at the most.
+pub const BLOCK: u64 = 100;
 
 const PLANS: &str = "
     default_plan = 'free'
     [plans.free]
-    quotas = { exact = '4000/total', leased = '10000/total', large = '200000/total' }
-    lease = { exact = 'off', leased = {}, large = { ttl_s = 2 } }
+    quotas = { exact = '4000/total', leased = '10000/total', large = '200000/total', blocks = '200000/total' }
+    lease = { exact = 'off', leased = {}, large = { ttl_s = 2 }, blocks = { max = 100, ttl_s = 5 } }
 ";
 
 /// The subject and the metric of a counter.
@@ -97,12 +97,29 @@ impl Pace {
     pub const HARD: Self = Self { pause: Duration::ZERO, stays: false, timeout: PATIENCE };
 }
 
+/// A grant that a holder has said.
+#[derive(Debug, Clone, Copy)]
+struct Heard {
+    at: Instant,
+    /// How many units its blocks then had left.
+    left: u64,
+}
+
+/// A holder that was killed.
+#[derive(Debug, Clone, Copy)]
+pub struct Dead {
+    /// How much it had said to have been granted.
+    pub granted: u64,
+    /// How many units it may have had in its blocks: the most that it ever said to have left in them, and a block that
+    /// it had just leased, of which it was granted nothing yet.
+    pub leased: u64,
+}
+
 /// A process that consumes one unit after the other. It is killed when it is dropped.
 pub struct Holder {
     child: Child,
     input: Option<ChildStdin>,
-    /// When each grant was heard of.
-    granted: Arc<Mutex<Vec<Instant>>>,
+    granted: Arc<Mutex<Vec<Heard>>>,
     said: Receiver<(Instant, String)>,
     reader: Option<JoinHandle<()>>,
 }
@@ -132,8 +149,8 @@ impl Holder {
         let (say, said) = channel();
         let reader = std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
-                if line == "granted" {
-                    counted.lock().unwrap().push(Instant::now());
+                if let Some(left) = line.strip_prefix("granted ") {
+                    counted.lock().unwrap().push(Heard { at: Instant::now(), left: left.parse().unwrap() });
                 } else {
                     // Of one whom nobody listens to any more, the grants are counted all the same.
                     let _heard = say.send((Instant::now(), line));
@@ -150,7 +167,7 @@ impl Holder {
 
     /// How many of them by then.
     pub fn granted_by(&self, then: Instant) -> u64 {
-        self.granted.lock().unwrap().partition_point(|heard| *heard <= then) as u64
+        self.granted.lock().unwrap().partition_point(|heard| heard.at <= then) as u64
     }
 
     /// Its next line that begins with this word, without it.
@@ -194,12 +211,13 @@ impl Holder {
         drop(self.input.take());
     }
 
-    /// Kills it by SIGKILL. Returns how much it had said to have been granted.
-    pub fn kill(mut self) -> u64 {
+    /// Kills a holder of `blocks` by SIGKILL.
+    pub fn kill(mut self) -> Dead {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         self.reader.take().unwrap().join().unwrap();
-        self.granted()
+        let most = self.granted.lock().unwrap().iter().map(|heard| heard.left).max().unwrap_or(0);
+        Dead { granted: self.granted(), leased: most + BLOCK }
     }
 }
 
@@ -233,7 +251,9 @@ pub fn served() -> bool {
         let decision = quota.consume(&subject, &[(metric.as_str(), 1)]).unwrap();
         let reason = decision.denied.as_ref().map(|denial| denial.reason);
         if reason.is_none() {
-            say("granted");
+            // Of what is leased, what is in blocks of its own.
+            let left = decision.quotas.first().map_or(0, |state| state.leased - state.stranded);
+            say(&format!("granted {left}"));
             if !pause.is_zero() {
                 std::thread::sleep(pause);
             }
