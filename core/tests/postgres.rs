@@ -215,6 +215,42 @@ fn a_server_that_is_killed_and_comes_back_loses_nothing_and_charges_everything_o
     assert_eq!((used(&stores[1], &plain), unknown), (acknowledged, 0));
 }
 
+/// A step whose answer was lost is sent again while the server may still be making it, or may get it later.
+#[test]
+fn of_two_attempts_at_one_step_one_decides_whichever_comes_first() {
+    let server = Postgres::start_hasty();
+    let store = server.options().open().unwrap();
+    let one = charge("ana", Period::Day, 10);
+    let attempt = |number: u32, amount: u32, is_again: bool| {
+        format!(
+            "quotum_0.charge(0, ARRAY['ana']::bytea[], '{{jobs}}', '{{day}}', '{{{NOW_S}}}', '{{NULL}}', '{{NULL}}', '{{1}}',
+             '{{{amount}}}', '{{10}}', NULL, NULL, NULL, NULL, NULL, false, 'asker', 7, {number}, {is_again})"
+        )
+    };
+    let outcome = |attempt: &str| server.psql(&format!("SELECT outcome FROM {attempt}"));
+    let is_undone = |attempt: &str| {
+        let undone = "EXCEPTION WHEN SQLSTATE 'QT001' THEN RETURN";
+        server.psql(&format!("DO $$ BEGIN PERFORM {attempt}; RAISE 'it was decided'; {undone}; END $$"));
+    };
+    // The second attempt finds no room any more, because the first has just taken it.
+    let slow = format!("BEGIN; SELECT outcome FROM {}; SELECT pg_sleep(1); COMMIT", attempt(1, 6, false));
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| server.psql(&slow));
+        std::thread::sleep(Duration::from_millis(400));
+        is_undone(&attempt(1, 6, true));
+        assert_eq!(first.join().unwrap(), "1");
+    });
+    assert_eq!((outcome(&attempt(1, 6, true)), used(&store, &one)), ("1".to_owned(), 6));
+    // The first comes when the second was refused, and room has been made since.
+    assert_eq!(outcome(&attempt(2, 5, true)), "0");
+    server.psql("UPDATE quotum_0.counter SET used = 0");
+    is_undone(&attempt(2, 5, false));
+    assert_eq!((outcome(&attempt(2, 5, true)), used(&store, &one)), ("0".to_owned(), 0));
+    // The threshold that the first attempt has reached is told by the second.
+    assert_eq!(outcome(&attempt(3, 9, false)), "1");
+    assert_eq!(server.psql(&format!("SELECT outcome, crossed FROM {}", attempt(3, 9, true))), "1|{80}");
+}
+
 #[test]
 fn a_server_that_cannot_be_used_is_named_without_its_password() {
     let server = Postgres::start_hasty();

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
@@ -14,14 +15,22 @@ use futures_channel::oneshot;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
-use super::{Balance, Charge, Charged, CounterKey, Outcome, StoreError};
+use super::{Balance, Charge, Charged, CounterKey, Outcome, StoreError, charge_all};
 use crate::error::Retry;
 use crate::plan::Limit;
+
+/// Whether anybody still waits for what is about to be sent.
+pub(super) type IsWanted<'w> = dyn Fn() -> bool + Sync + 'w;
 
 /// A server that charges are sent to.
 pub(super) trait Charges: Send + Sync + 'static {
     /// Charges counters, all or none.
-    fn charge(&self, now: Timestamp, charges: &[Charge]) -> impl Future<Output = Result<Charged, StoreError>> + Send;
+    fn charge(
+        &self,
+        now: Timestamp,
+        charges: &[Charge],
+        is_wanted: &IsWanted<'_>,
+    ) -> impl Future<Output = Result<Charged, StoreError>> + Send;
 
     /// Charges counters with the sums of several charges, where they fit and reach no threshold: then no order of
     /// them would have come to anything else. Otherwise nothing is charged.
@@ -29,6 +38,7 @@ pub(super) trait Charges: Send + Sync + 'static {
         &self,
         now: Timestamp,
         sums: &[Charge],
+        is_wanted: &IsWanted<'_>,
     ) -> impl Future<Output = Result<Option<Vec<Balance>>, StoreError>> + Send;
 }
 
@@ -40,6 +50,12 @@ struct Waiting {
     now: Timestamp,
     charges: Vec<Charge>,
     answer: oneshot::Sender<Result<Charged, StoreError>>,
+}
+
+impl Waiting {
+    fn is_wanted(&self) -> bool {
+        !self.answer.is_canceled()
+    }
 }
 
 /// What comes of a charge. Nothing, where the threads that were to send it have ended.
@@ -99,7 +115,7 @@ impl Lead {
         let mut queues = self.combiner.0.lock();
         let mut group = queues.get_mut(&self.counters).map(std::mem::take).unwrap_or_default();
         // Nothing was sent for who has gone away.
-        group.retain(|waiting| !waiting.answer.is_canceled());
+        group.retain(Waiting::is_wanted);
         if group.is_empty() {
             queues.remove(&self.counters);
             self.is_over = true;
@@ -112,7 +128,8 @@ impl Drop for Lead {
     fn drop(&mut self) {
         // Where the task was ended before its time, nobody must wait for it.
         if !self.is_over {
-            self.combiner.0.lock().remove(&self.counters);
+            let queue = self.combiner.0.lock().remove(&self.counters);
+            drop(queue);
         }
     }
 }
@@ -121,24 +138,40 @@ impl Drop for Lead {
 async fn send(group: Vec<Waiting>, server: &impl Charges) {
     if group.len() > 1 {
         let now = group.iter().map(|waiting| waiting.now).max().unwrap_or_default();
-        match server.charge_sums(now, &sums(&group)).await {
+        let is_wanted = || group.iter().any(Waiting::is_wanted);
+        match server.charge_sums(now, &sums(&group), &is_wanted).await {
             Ok(Some(balances)) => return share_out(group, balances),
             Ok(None) => {}
             Err(error) => return group.into_iter().for_each(|waiting| tell(waiting.answer, Err(error.clone()))),
         }
     }
-    let mut failed: Option<StoreError> = None;
-    for Waiting { now, charges, answer } in group {
-        let charged = match &failed {
-            Some(error) => Err(error.clone()),
-            None => server.charge(now, &charges).await,
+    // What is known of the counters since somebody was refused, or how the server has failed.
+    let (mut full, mut failed): (Option<Vec<Balance>>, Option<StoreError>) = (None, None);
+    for waiting in group.into_iter().filter(Waiting::is_wanted) {
+        let refused = full.as_ref().and_then(|balances| refused_at(balances, &waiting.charges));
+        let charged = match (&failed, refused) {
+            // The others would only wait as long again, one after the other.
+            (Some(error), _) => Err(unsent(error.clone())),
+            (None, Some(refused)) => Ok(refused),
+            (None, None) => server.charge(waiting.now, &waiting.charges, &|| waiting.is_wanted()).await,
         };
-        // The others would only wait as long again, one after the other.
-        if let Err(error) = &charged {
-            failed = Some(unsent(error.clone()));
+        match &charged {
+            Ok(Charged { outcome: Outcome::Refused, balances, .. }) => full = Some(balances.clone()),
+            Ok(Charged { balances, .. }) => full = full.map(|_| balances.clone()),
+            Err(error) if waiting.is_wanted() => failed = Some(error.clone()),
+            Err(_) => {}
         }
-        tell(answer, charged);
+        tell(waiting.answer, charged);
     }
+}
+
+/// The refusal of charges that do not fit counters which hold this: whoever waited already when they were read was there
+/// in time to be told of it.
+fn refused_at(balances: &[Balance], charges: &[Charge]) -> Option<Charged> {
+    let mut read = balances.iter().copied();
+    let next = |_: &CounterKey| Ok::<_, Infallible>(read.next().unwrap_or_default());
+    let Ok(charged) = charge_all(charges, next, Balance::charged);
+    (charged.outcome == Outcome::Refused).then_some(charged)
 }
 
 /// What each counter is charged with by all of them.

@@ -5,7 +5,7 @@ use crate::error::Retry;
 /// What a step changes on a server that it reaches a second time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Effect {
-    /// Nothing, and nothing the first time.
+    /// Nothing that matters: it reads, or does the same however often it comes.
     None,
     /// Nothing: the server knows it by its name, and says what came of it.
     Once,
@@ -17,6 +17,11 @@ impl Effect {
     /// Whether it may be sent again by whoever does not know that it was made.
     pub(super) const fn may_come_again(self) -> bool {
         matches!(self, Self::None | Self::Once)
+    }
+
+    /// Whether it matters what came of an attempt whose answer was lost.
+    pub(super) const fn is_in_doubt(self) -> bool {
+        !matches!(self, Self::None)
     }
 
     /// What the caller may do where nobody knows whether it was made.

@@ -22,6 +22,8 @@ mod sourced;
 mod sqlite;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod time;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod turns;
 
 use std::fmt;
 use std::future::Future;

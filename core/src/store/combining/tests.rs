@@ -37,11 +37,16 @@ impl Server {
 }
 
 impl Charges for Server {
-    async fn charge(&self, _: Timestamp, charges: &[Charge]) -> Result<Charged, StoreError> {
+    async fn charge(&self, _: Timestamp, charges: &[Charge], _: &IsWanted<'_>) -> Result<Charged, StoreError> {
         self.made(charges, false)
     }
 
-    async fn charge_sums(&self, _: Timestamp, sums: &[Charge]) -> Result<Option<Vec<Balance>>, StoreError> {
+    async fn charge_sums(
+        &self,
+        _: Timestamp,
+        sums: &[Charge],
+        _: &IsWanted<'_>,
+    ) -> Result<Option<Vec<Balance>>, StoreError> {
         let charged = self.made(sums, true)?;
         Ok(charged.granted().then_some(charged.balances))
     }
@@ -98,6 +103,15 @@ fn one_failure_is_everybodys_and_is_waited_for_once() {
     let answers = charged_at_once(&server, &vec![charges([1, 1], [100, 100]); 10]);
     assert_eq!(server.trips.load(Ordering::Relaxed), 2);
     assert!(answers.iter().all(|answer| answer.as_ref().unwrap_err().retry() == Retry::OutcomeUnknown));
+}
+
+#[test]
+fn at_a_full_counter_nobody_is_sent_who_was_there_when_that_was_found() {
+    let server = Arc::new(Server::default());
+    let answers = charged_at_once(&server, &vec![charges([3, 1], [10, 100]); 100]);
+    let granted = answers.iter().filter(|answer| answer.as_ref().unwrap().granted()).count();
+    assert_eq!(granted, 3);
+    assert_eq!(server.trips.load(Ordering::Relaxed), 5, "the first, the others' sum, two of them and the next");
 }
 
 #[test]

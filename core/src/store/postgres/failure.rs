@@ -24,11 +24,20 @@ pub(super) fn is_past_its_turn(error: &Error) -> bool {
     error.code().is_some_and(|code| code.code() == PAST_ITS_TURN)
 }
 
+/// Whether a connection has lost what was prepared on it, so that nothing was done.
+pub(super) fn is_unprepared(error: &Error) -> bool {
+    // The second is of a statement whose result has another type than when it was prepared.
+    matches!(error.code(), Some(&SqlState::INVALID_SQL_STATEMENT_NAME | &SqlState::FEATURE_NOT_SUPPORTED))
+}
+
 /// Whether nobody knows if a statement that was sent was made: the connection was lost, or a session was ended, maybe
 /// after its transaction was committed and before that was told.
 pub(super) fn is_lost(error: &Error) -> bool {
     match error.code() {
-        Some(code) => matches!(*code, SqlState::ADMIN_SHUTDOWN | SqlState::CRASH_SHUTDOWN),
+        // A pooler tells of a server that it has lost by a code of the class 08.
+        Some(code) => {
+            matches!(*code, SqlState::ADMIN_SHUTDOWN | SqlState::CRASH_SHUTDOWN) || code.code().starts_with("08")
+        }
         None => error.is_closed() || error.source().is_some_and(|cause| cause.is::<std::io::Error>()),
     }
 }

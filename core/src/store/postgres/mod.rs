@@ -1,8 +1,7 @@
 //! The PostgreSQL store: a schema of its own in a database that any number of processes and machines share.
 //!
 //! Each method is one call of a function of the schema (`schema/*.sql`), and so one round trip and one transaction.
-//! [`server`] talks to the server, [`statement`] is what it is told, [`failure`] what its errors mean, [`turns`] how the
-//! server knows what it is told again. How rows are
+//! [`server`] talks to the server, [`statement`] is what it is told, [`failure`] what its errors mean. How rows are
 //! read is in [`counter`], [`subscription`] and [`log`]; how the store is opened in [`options`], [`url`], [`tls`] and
 //! [`schema`].
 
@@ -19,7 +18,6 @@ mod server;
 mod statement;
 mod subscription;
 mod tls;
-mod turns;
 mod url;
 
 use jiff::Timestamp;

@@ -1,7 +1,7 @@
 //! The server, and the threads that talk to it.
 //!
 //! The library's callers have any executor or none, so the connections live on a small runtime of the store's own,
-//! and answers come back through channels. Who goes away does not take his statement with him: it was sent whole, and
+//! and answers come back through channels. Who goes away does not take with him what was sent: it was sent whole, and
 //! the server makes all of it or nothing.
 
 use std::fmt;
@@ -17,18 +17,16 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Config, Error, Row};
 
 use super::counter;
-use super::failure::{damaged, failure, is_lost, is_past_its_turn, is_to_be_repeated, unanswered, unconnected};
-use super::statement::Statement;
+use super::failure::{
+    damaged, failure, is_lost, is_past_its_turn, is_to_be_repeated, is_unprepared, unanswered, unconnected,
+};
+use super::statement::{Statement, TurnValues};
 use super::tls::Encryption;
-use super::turns::Turns;
 use crate::error::Retry;
 use crate::fork::PerProcess;
-use crate::store::combining::{Charges, Combiner};
-use crate::store::effect::Effect;
+use crate::store::combining::{Charges, Combiner, IsWanted};
+use crate::store::turns::{Turn, Turns};
 use crate::store::{Balance, Charge, Charged, StoreError, StoreFuture, StoreTime};
-
-/// How often a statement is made that the server undoes for the sake of another.
-const ATTEMPTS_MAX: u32 = 20;
 
 /// How long to wait before a step is sent again whose answer was lost, at the most. The first time is at once.
 const PAUSE_MAX: Duration = Duration::from_millis(100);
@@ -107,7 +105,13 @@ impl Server {
         Box::pin(async move {
             let own = self.0.here()?;
             let connections = Arc::clone(&own.pool);
-            own.run(async move { read(connections.make(&statement).await?) }).await
+            let (answer, answered) = oneshot::channel();
+            own.threads()?.spawn(async move {
+                let made = connections.make(&statement, &|| !answer.is_canceled()).await;
+                // Where the caller is gone, nobody is told.
+                let _gone = answer.send(made.and_then(read));
+            });
+            answered.await.unwrap_or_else(|_| Err(stopped()))
         })
     }
 
@@ -207,54 +211,76 @@ impl Drop for Own {
 }
 
 impl Connections {
-    /// Makes a statement. One that the server undid for the sake of another is made again, and so is one whose answer
-    /// was lost, where the server knows it when it comes again: until it is known what came of it, or its time is over.
-    async fn make(&self, statement: &Statement) -> Result<Vec<Row>, StoreError> {
-        let since = Instant::now();
+    /// Makes a statement, again and again until it is known what came of it: one that the server undid for the sake of
+    /// another; and one whose answer was lost, where the server knows it when it comes again. Not when its time is over,
+    /// which begins when it has a connection, nor when nobody wants to know.
+    async fn make(&self, statement: &Statement, is_wanted: &IsWanted<'_>) -> Result<Vec<Row>, StoreError> {
         let text = statement.text(&self.schema, self.time);
-        let mut turn = statement.turn(&self.turns);
-        let (mut attempt, mut pause) = (0, Duration::ZERO);
-        // How it was lost, once it was.
+        let mut connection = Some(self.connection().await?);
+        if !is_wanted() {
+            return Err(unsent());
+        }
+        let mut time = Time::begin(self.statement_timeout);
+        let mut turn = statement.takes_turn.then(|| self.turns.take());
+        // How it was lost, once it was. What comes after that says nothing of what came of it.
         let mut lost = None;
         loop {
-            let connection = match self.connection().await {
-                Ok(connection) => connection,
-                Err(_) if lost.is_some() && rested(&mut pause, since, self.statement_timeout).await => continue,
-                Err(error) => return Err(lost.unwrap_or(error)),
+            let attempt = match connection.take() {
+                Some(connection) => self.attempt(connection, statement, &text, turn.as_ref(), &time).await,
+                None => match self.connection().await {
+                    Ok(connection) => self.attempt(connection, statement, &text, turn.as_ref(), &time).await,
+                    Err(error) => Err(Failed::Finally(error)),
+                },
             };
-            let values = statement.values(self.time, turn.as_ref());
-            let left = self.statement_timeout.saturating_sub(since.elapsed());
-            let Ok(outcome) = tokio::time::timeout(left, self.query(&connection, &text, &values)).await else {
-                abandon(connection, self.encryption.clone());
-                return Err(unanswered(self.statement_timeout, statement.effect));
-            };
-            let error = match outcome {
+            let failed = match attempt {
                 Ok(rows) => return Ok(rows),
-                Err(error) => error,
-            };
-            if is_lost(&error) {
-                drop(Object::take(connection));
-                let failure = failure(&error, statement.effect);
-                if !statement.effect.may_come_again() || !rested(&mut pause, since, self.statement_timeout).await {
-                    return Err(failure);
+                Err(Failed::Lost(error)) if statement.effect.may_come_again() => {
+                    turn.iter_mut().for_each(|turn| turn.is_again = true);
+                    lost = lost.or_else(|| statement.effect.is_in_doubt().then(|| error.clone()));
+                    error
                 }
-                // What only reads was not begun, as far as anybody can tell.
-                lost = (statement.effect == Effect::Once).then_some(failure);
-                turn.iter_mut().for_each(|turn| turn.is_again = true);
-                continue;
+                Err(Failed::Undone(error)) => error,
+                Err(Failed::Lost(error) | Failed::Finally(error)) if lost.is_none() => return Err(error),
+                Err(Failed::Lost(error) | Failed::Finally(error)) => error,
+            };
+            if !is_wanted() || !time.rest().await {
+                return Err(lost.unwrap_or_else(|| time.told(failed)));
             }
-            attempt += 1;
-            // Made by an attempt whose answer was lost, while this one waited for the same counters.
-            let is_known = turn.as_ref().is_some_and(|turn| turn.is_again) && is_past_its_turn(&error);
-            if !is_to_be_repeated(&error) && !is_known {
-                return Err(failure(&error, statement.effect));
-            }
-            if attempt >= ATTEMPTS_MAX {
-                return Err(StoreError::Busy { waited: since.elapsed() });
-            }
-            drop(connection);
-            tokio::time::sleep(Duration::from_millis(attempt.into())).await;
         }
+    }
+
+    /// Sends a statement once.
+    async fn attempt(
+        &self,
+        connection: Object,
+        statement: &Statement,
+        text: &str,
+        turn: Option<&Turn<'_>>,
+        time: &Time,
+    ) -> Result<Vec<Row>, Failed> {
+        let turn_values = turn.map(TurnValues::of);
+        let values = statement.values(self.time, turn_values.as_ref());
+        let Ok(outcome) = tokio::time::timeout(time.left(), self.query(&connection, text, &values)).await else {
+            abandon(connection, self.encryption.clone());
+            return Err(Failed::Finally(unanswered(self.statement_timeout, statement.effect)));
+        };
+        let error = match outcome {
+            Ok(rows) => return Ok(rows),
+            Err(error) => error,
+        };
+        let failed = failure(&error, statement.effect);
+        if is_lost(&error) || (self.prepares && is_unprepared(&error)) {
+            drop(Object::take(connection));
+        }
+        // An attempt whose answer was lost has been made while this one waited for the same counters.
+        let is_made = turn.is_some_and(|turn| turn.is_again) && is_past_its_turn(&error);
+        Err(if is_lost(&error) {
+            Failed::Lost(failed)
+        } else if is_made || is_to_be_repeated(&error) || (self.prepares && is_unprepared(&error)) {
+            Failed::Undone(failed)
+        } else {
+            Failed::Finally(failed)
+        })
     }
 
     async fn query(
@@ -277,15 +303,30 @@ impl Connections {
 }
 
 impl Charges for Connections {
-    async fn charge(&self, now: Timestamp, charges: &[Charge]) -> Result<Charged, StoreError> {
-        let rows = self.make(&counter::charging(now, charges, None, false)?).await?;
+    async fn charge(
+        &self,
+        now: Timestamp,
+        charges: &[Charge],
+        is_wanted: &IsWanted<'_>,
+    ) -> Result<Charged, StoreError> {
+        let rows = self.make(&counter::charging(now, charges, None, false)?, is_wanted).await?;
         counter::charged(first(&rows)?)
     }
 
-    async fn charge_sums(&self, now: Timestamp, sums: &[Charge]) -> Result<Option<Vec<Balance>>, StoreError> {
-        let rows = self.make(&counter::charging(now, sums, None, true)?).await?;
+    async fn charge_sums(
+        &self,
+        now: Timestamp,
+        sums: &[Charge],
+        is_wanted: &IsWanted<'_>,
+    ) -> Result<Option<Vec<Balance>>, StoreError> {
+        let rows = self.make(&counter::charging(now, sums, None, true)?, is_wanted).await?;
         counter::charged_sums(first(&rows)?)
     }
+}
+
+/// What becomes of a statement that nobody waits for any more, and that was not sent.
+fn unsent() -> StoreError {
+    StoreError::Failed { detail: "nobody waits for it".to_owned(), retry: Retry::Safe }
 }
 
 /// The row of an answer that has one.
@@ -293,14 +334,52 @@ fn first(rows: &[Row]) -> Result<&Row, StoreError> {
     rows.first().ok_or_else(|| damaged("an answer", &"it has no row"))
 }
 
-/// Rests before a step is sent again, a little longer each time. Not where its time would be over then.
-async fn rested(pause: &mut Duration, since: Instant, limit: Duration) -> bool {
-    if since.elapsed() + *pause >= limit {
-        return false;
+/// How an attempt has failed.
+enum Failed {
+    /// Nobody knows whether it was made.
+    Lost(StoreError),
+    /// It was undone, and is to be made again.
+    Undone(StoreError),
+    /// There is no connection, or no hope.
+    Finally(StoreError),
+}
+
+/// The time that there is for a statement and its repetitions.
+struct Time {
+    began: Instant,
+    ends_at: Instant,
+    pause: Duration,
+}
+
+impl Time {
+    fn begin(long: Duration) -> Self {
+        let began = Instant::now();
+        // A year is as good as any number of them.
+        let ends_at = began + long.min(Duration::from_secs(365 * 86_400));
+        Self { began, ends_at, pause: Duration::ZERO }
     }
-    tokio::time::sleep(*pause).await;
-    *pause = (*pause * 2).clamp(Duration::from_millis(2), PAUSE_MAX);
-    true
+
+    /// The failure, with how long it was waited for.
+    fn told(&self, error: StoreError) -> StoreError {
+        match error {
+            StoreError::Busy { .. } => StoreError::Busy { waited: self.began.elapsed() },
+            error => error,
+        }
+    }
+
+    fn left(&self) -> Duration {
+        self.ends_at.saturating_duration_since(Instant::now())
+    }
+
+    /// Rests before another attempt: not at all at first, then a little longer each time. Whether there is time for one.
+    async fn rest(&mut self) -> bool {
+        if self.left() <= self.pause {
+            return false;
+        }
+        tokio::time::sleep(self.pause).await;
+        self.pause = (self.pause * 2).clamp(Duration::from_millis(2), PAUSE_MAX);
+        true
+    }
 }
 
 /// Asks the server to give up what a connection is waiting for, and the connection with it.

@@ -9,8 +9,8 @@ use tokio_postgres::types::{ToSql, Type};
 
 use super::failure::damaged;
 use super::hosted::Uuid;
-use super::turns::{Turn, Turns};
 use crate::store::effect::Effect;
+use crate::store::turns::Turn;
 use crate::store::{StoreError, StoreTime};
 
 /// The server's time at a statement, in milliseconds.
@@ -27,8 +27,8 @@ pub(super) struct Statement {
     /// Whether the text is the host's, and sent as it is.
     is_hosted: bool,
     pub(super) effect: Effect,
-    /// Whether it has no name to be known by, so that it is given a turn as its last values.
-    takes_turn: bool,
+    /// Whether it has no name to be known by, so that it comes with a turn.
+    pub(super) takes_turn: bool,
 }
 
 /// A value of a statement.
@@ -131,27 +131,44 @@ impl Statement {
     }
 
     const fn turn_values(&self) -> usize {
-        if self.takes_turn { Turn::VALUES } else { 0 }
-    }
-
-    /// A turn, if it needs one.
-    pub(super) fn turn<'t>(&self, turns: &'t Turns) -> Option<Turn<'t>> {
-        self.takes_turn.then(|| turns.take())
+        if self.takes_turn { TURN } else { 0 }
     }
 
     /// The values for the server, and their types.
     pub(super) fn values<'v>(
         &'v self,
         time: StoreTime,
-        turn: Option<&'v Turn<'_>>,
+        turn: Option<&'v TurnValues>,
     ) -> Vec<(&'v (dyn ToSql + Sync), Type)> {
         let shift = (time == StoreTime::Server && self.sql.contains("@shift")).then_some(&self.now_ms as _);
         self.values
             .iter()
             .map(|given| given.value(time))
-            .chain(turn.into_iter().flat_map(Turn::values))
+            .chain(turn.into_iter().flat_map(TurnValues::values))
             .chain(shift.map(|now_ms| (now_ms, Type::INT8)))
             .collect()
+    }
+}
+
+/// A turn as the server is told of it.
+pub(super) struct TurnValues {
+    asker: Bytes,
+    seat: i64,
+    number: i64,
+    is_again: bool,
+}
+
+/// How many values a turn is.
+const TURN: usize = 4;
+
+impl TurnValues {
+    pub(super) fn of(turn: &Turn<'_>) -> Self {
+        let asker = Bytes::of(turn.asker().to_bytes());
+        Self { asker, seat: turn.seat.into(), number: turn.number.into(), is_again: turn.is_again }
+    }
+
+    fn values(&self) -> [(&(dyn ToSql + Sync), Type); TURN] {
+        [(&self.asker, Type::BYTEA), (&self.seat, Type::INT8), (&self.number, Type::INT8), (&self.is_again, Type::BOOL)]
     }
 }
 

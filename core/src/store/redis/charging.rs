@@ -1,18 +1,14 @@
-//! Charges that have no idempotency key: sent together where they are of the same counters, and known by a key of their
-//! own for as long as their answer may be lost.
+//! Charges that have no idempotency key: sent together where they are of the same counters.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::counter;
-use super::failure::damaged;
 use super::names::Names;
 use super::script::{CHARGE, Step};
 use super::server::Server;
-use crate::HoldId;
-use crate::store::combining::Charges;
+use crate::store::combining::{Charges, IsWanted};
 use crate::store::{Balance, Charge, Charged, Outcome, StoreError};
 
 /// What charges are sent to, and under which names.
@@ -22,29 +18,40 @@ pub(super) struct Charger {
 }
 
 impl Charger {
-    async fn send(&self, now: Timestamp, charges: &[Charge], are_sums: bool) -> Result<Charged, StoreError> {
+    async fn send(
+        &self,
+        now: Timestamp,
+        charges: &[Charge],
+        are_sums: bool,
+        is_wanted: &IsWanted<'_>,
+    ) -> Result<Charged, StoreError> {
         let Some(payer) = counter::payer(charges.iter().map(|charge| &charge.key))? else {
             return Ok(Charged::new(Outcome::Granted, Vec::new()));
         };
         let step = Step::of(&CHARGE, now, self.names.account(&payer));
-        let step = in_moment(step, &self.names, &payer, self.server.moment())?.with(if are_sums { "1" } else { "0" });
-        counter::charged(self.server.make(&counter::with_charges(step, charges)).await?)
+        let step = step.in_turn().on(self.names.turns(&payer));
+        let step = step.with_number(self.server.seats_kept_ms()).with(if are_sums { "1" } else { "0" });
+        counter::charged(self.server.make_if_wanted(&counter::with_charges(step, charges), is_wanted).await?)
     }
 }
 
 impl Charges for Charger {
-    async fn charge(&self, now: Timestamp, charges: &[Charge]) -> Result<Charged, StoreError> {
-        self.send(now, charges, false).await
+    async fn charge(
+        &self,
+        now: Timestamp,
+        charges: &[Charge],
+        is_wanted: &IsWanted<'_>,
+    ) -> Result<Charged, StoreError> {
+        self.send(now, charges, false, is_wanted).await
     }
 
-    async fn charge_sums(&self, now: Timestamp, sums: &[Charge]) -> Result<Option<Vec<Balance>>, StoreError> {
-        let Charged { outcome, balances, .. } = self.send(now, sums, true).await?;
+    async fn charge_sums(
+        &self,
+        now: Timestamp,
+        sums: &[Charge],
+        is_wanted: &IsWanted<'_>,
+    ) -> Result<Option<Vec<Balance>>, StoreError> {
+        let Charged { outcome, balances, .. } = self.send(now, sums, true, is_wanted).await?;
         Ok((outcome == Outcome::Granted).then_some(balances))
     }
-}
-
-/// A step without a key as one that is known when it comes again. The name it is known by is its last key, so far.
-pub(super) fn in_moment(step: Step, names: &Names, payer: &str, moment: Duration) -> Result<Step, StoreError> {
-    let id = HoldId::random().map_err(|error| damaged("randomness", &error))?;
-    Ok(counter::with_moment(step, moment).on(names.moment(payer, id)).once())
 }

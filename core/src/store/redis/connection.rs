@@ -18,8 +18,9 @@ pub(super) struct Connection {
     current: Mutex<Option<Live>>,
 }
 
+/// A connection that is there.
 #[derive(Clone)]
-struct Live {
+pub(super) struct Live {
     connection: MultiplexedConnection,
     /// Whether the server has hung up. Who finds this before he has sent anything loses nothing.
     is_over: Arc<AtomicBool>,
@@ -30,31 +31,8 @@ impl Connection {
         Self { client, current: Mutex::new(None) }
     }
 
-    /// Sends a command once, and waits for so long. The outer error says that there is no connection, or no answer in time.
-    pub(super) async fn send(
-        &self,
-        command: &Cmd,
-        effect: Effect,
-        limit: Duration,
-        terms: &Terms,
-    ) -> Result<Result<Value, RedisError>, StoreError> {
-        let mut live = self.live(terms).await?;
-        let asked = command.query_async(&mut live.connection);
-        let Ok(answer) = tokio::time::timeout(limit, asked).await else {
-            // A server that is gone without a word would be waited for again and again.
-            live.is_over.store(true, Ordering::Release);
-            return Err(unanswered(terms.response_timeout, effect));
-        };
-        if let Err(error) = &answer {
-            // The name of what has become a replica may stand for the new primary by now.
-            if is_replica(error) || is_lost(error) {
-                live.is_over.store(true, Ordering::Release);
-            }
-        }
-        Ok(answer)
-    }
-
-    async fn live(&self, terms: &Terms) -> Result<Live, StoreError> {
+    /// The way to the server, made if there is none.
+    pub(super) async fn live(&self, terms: &Terms) -> Result<Live, StoreError> {
         let mut current = self.current.lock().await;
         if let Some(live) = current.as_ref().filter(|live| !live.is_over.load(Ordering::Acquire)) {
             return Ok(live.clone());
@@ -78,5 +56,30 @@ impl Connection {
         let live = Live { connection, is_over };
         *current = Some(live.clone());
         Ok(live)
+    }
+}
+
+impl Live {
+    /// Sends a command once, and waits for so long. The outer error says that there was no answer in time.
+    pub(super) async fn send(
+        mut self,
+        command: &Cmd,
+        limit: Duration,
+        terms: &Terms,
+        effect: Effect,
+    ) -> Result<Result<Value, RedisError>, StoreError> {
+        let asked = command.query_async(&mut self.connection);
+        let Ok(answer) = tokio::time::timeout(limit, asked).await else {
+            // A server that is gone without a word would be waited for again and again.
+            self.is_over.store(true, Ordering::Release);
+            return Err(unanswered(terms.response_timeout, effect));
+        };
+        if let Err(error) = &answer {
+            // The name of what has become a replica may stand for the new primary by now.
+            if is_replica(error) || is_lost(error) {
+                self.is_over.store(true, Ordering::Release);
+            }
+        }
+        Ok(answer)
     }
 }

@@ -1,7 +1,6 @@
 //! Counters as values of a script, and what comes back of them.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use redis::Value;
@@ -62,11 +61,6 @@ pub(super) fn with_once(step: Step, once: Option<&Once>) -> Step {
         Some(once) => step.with(once.arguments.to_bytes()).with_time(once.kept_until),
         None => step.with(""),
     }
-}
-
-/// A step that has no idempotency key, with how long it is remembered under a key of its own as its next values.
-pub(super) fn with_moment(step: Step, moment: Duration) -> Step {
-    step.with("moment").with_number(i64::try_from(moment.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// A step with what was used of a hold as its next values.
@@ -132,19 +126,15 @@ pub(super) fn charged(value: Value) -> Result<Charged, StoreError> {
     }
 }
 
-/// What came of charging counters that hold nothing but what was used.
+/// What came of charging counters that hold nothing but what was used, and have reached no threshold.
 fn charged_plainly(reply: &mut Reply) -> Result<Charged, StoreError> {
-    let (mut balances, mut crossed) = (Vec::new(), Vec::new());
+    let mut balances = Vec::new();
     while !reply.is_over() {
         let used = reply.units()?;
         let told = u8::try_from(reply.units()?).map_err(|error| damaged("a counter", &error))?;
-        match u8::try_from(reply.number()?) {
-            Ok(percent) if percent > 0 => crossed.push(Crossing { index: balances.len(), percent }),
-            _ => {}
-        }
         balances.push(Balance { told, ..Balance::of(used) });
     }
-    Ok(Charged { crossed, ..Charged::new(Outcome::Granted, balances) })
+    Ok(Charged::new(Outcome::Granted, balances))
 }
 
 /// What became of a hold.

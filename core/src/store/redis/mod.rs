@@ -23,6 +23,7 @@ mod subscription;
 
 use std::sync::Arc;
 
+use futures_channel::oneshot;
 use redis::Value;
 
 use self::charging::Charger;
@@ -108,9 +109,17 @@ impl RedisStore {
         step: Step,
         read: impl FnOnce(Value) -> Result<T, StoreError> + Send + 'static,
     ) -> StoreFuture<'a, T> {
-        let own = own!(self);
-        let server = Arc::clone(&own.server);
-        own.threads.run(async move { read(server.make(&step).await?) })
+        Box::pin(async move {
+            let own = self.own.here()?;
+            let server = Arc::clone(&own.server);
+            let (answer, answered) = oneshot::channel();
+            own.threads.spawn(async move {
+                let made = server.make_if_wanted(&step, &|| !answer.is_canceled()).await;
+                // Where the caller is gone, nobody is told.
+                let _gone = answer.send(made.and_then(read));
+            })?;
+            answered.await.unwrap_or_else(|_| Err(server::stopped()))
+        })
     }
 
     /// Makes a step of which only the doing matters.
@@ -257,7 +266,7 @@ impl Store for RedisStore {
         let payer = payer.unwrap_or_else(|| Arc::clone(&once.subject));
         let keys = whole!(counter::remembered(charges.iter().map(|charge| &charge.key)));
         let step = counter::with_once(self.on_account(&CHARGE, call, &payer).with("0"), Some(once));
-        let step = step.on(self.names.step(&payer, once)).with(keys).once();
+        let step = step.on(self.names.step(&payer, once)).with(keys).named();
         self.ask(counter::with_charges(step, charges), counter::charged)
     }
 
@@ -275,7 +284,7 @@ impl Store for RedisStore {
         if let Some(once) = &hold.once {
             step = step.on(self.names.step(&payer, once));
         }
-        let step = counter::with_metrics(counter::with_charges(step, &hold.charges), &hold.charges).once();
+        let step = counter::with_metrics(counter::with_charges(step, &hold.charges), &hold.charges).named();
         let opened = Opened { id: hold.id, payer, kept_ms: kept_ms(call, hold.kept_until) };
         self.open_hold(opened, step, counter::charged)
     }
@@ -286,7 +295,7 @@ impl Store for RedisStore {
         let settle = settle.clone();
         own.threads.run(async move {
             let Some(payer) = holders.find(&server, &names, settle.id).await? else { return Ok(Settled::Unknown) };
-            let step = Step::of(&SETTLE, call.now, names.account(&payer)).with(settle.id.to_bytes()).once();
+            let step = Step::of(&SETTLE, call.now, names.account(&payer)).with(settle.id.to_bytes()).named();
             counter::settled(server.make(&counter::with_used(step, &settle)).await?)
         })
     }
@@ -307,7 +316,7 @@ impl Store for RedisStore {
             .with_time(lease.expires_at)
             .with_time(lease.kept_until)
             .with(whole!(counter::remembered(keys())));
-        let step = counter::with_metrics(counter::with_charges(step, &lease.charges), &lease.charges).once();
+        let step = counter::with_metrics(counter::with_charges(step, &lease.charges), &lease.charges).named();
         let opened = Opened { id: lease.id, payer, kept_ms: kept_ms(call, lease.kept_until) };
         let settles = lease.settle.is_some();
         self.open_hold(opened, step, move |value| counter::leased(value, settles))
@@ -363,18 +372,16 @@ impl Store for RedisStore {
         let in_log = !self.is_cluster;
         let step = self.on_account(&ADJUST, call, &payer);
         let step = match once {
-            once @ Some(_) => counter::with_once(step, once),
-            None => counter::with_moment(step, own.server.moment()),
+            once @ Some(_) => counter::with_once(step.named(), once),
+            None => step.in_turn().with_number(own.server.seats_kept_ms()),
         };
-        let step =
-            step.once().with(remembered).with(if in_log { "1" } else { "0" }).with_number(adjustments.len() as i64);
+        let step = step.with(remembered).with(if in_log { "1" } else { "0" }).with_number(adjustments.len() as i64);
         let step = adjustments.iter().fold(step, counter::with_adjustment);
-        let id = whole!(HoldId::random().map_err(|error| damaged("randomness", &error)));
-        let last = once.map_or_else(|| self.names.moment(&payer, id), |once| self.names.step(&payer, once));
+        let last = once.map_or_else(|| self.names.turns(&payer), |once| self.names.step(&payer, once));
         if in_log {
             return self.ask(entry.append_to(on_log(step, &self.names)).on(last), counter::charged);
         }
-        let name = id.to_string();
+        let name = whole!(HoldId::random().map_err(|error| damaged("randomness", &error))).to_string();
         let step = step.on(self.names.outbox(&payer)).with(entry.kept_as(&name)).on(last);
         let (server, names) = (Arc::clone(&own.server), Arc::clone(&self.names));
         own.threads.run(async move {

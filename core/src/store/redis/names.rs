@@ -46,9 +46,9 @@ impl Names {
         self.of_account(payer, &format!("step:{}/{}", written(&once.subject), written(&once.key)))
     }
 
-    /// Where a step is remembered that has no key, for as long as its answer may be lost.
-    pub(super) fn moment(&self, payer: &str, id: HoldId) -> String {
-        self.of_account(payer, &format!("made:{id}"))
+    /// The last steps without a key on each seat of a process.
+    pub(super) fn turns(&self, payer: &str) -> String {
+        self.of_account(payer, "turns")
     }
 
     /// What an account has to tell that is not in the log yet.

@@ -198,7 +198,7 @@ impl RedisOptions {
         let start = move || {
             let cannot = |error| options.cannot(super::failure::text(&error));
             let way = options.way(certificates.clone()).map_err(cannot)?;
-            Ok(Own::new(Threads::start()?, Arc::new(Server::new(way, terms))))
+            Ok(Own::new(Threads::start()?, Arc::new(Server::new(way, terms)?)))
         };
         let (own, names) = (start()?, Names::new(&self.prefix));
         let (checked, under) = (Arc::clone(&own.server), names.clone());

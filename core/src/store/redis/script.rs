@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use crate::store::StoreError;
 use crate::store::effect::Effect;
+use crate::store::turns::Turn;
 
 /// A script as the server has it.
 pub(super) struct Script {
@@ -61,6 +62,8 @@ pub(super) struct Step {
     now_ms: i64,
     values: Vec<Vec<u8>>,
     pub(super) effect: Effect,
+    /// Whether it has no name to be known by, so that it comes with a turn.
+    pub(super) takes_turn: bool,
 }
 
 impl Step {
@@ -73,6 +76,7 @@ impl Step {
             now_ms: now.as_millisecond(),
             values: Vec::new(),
             effect: Effect::Each,
+            takes_turn: false,
         }
     }
 
@@ -83,12 +87,25 @@ impl Step {
 
     /// A command that is no script. It may be made any number of times.
     pub(super) fn command(name: &'static str, key: String) -> Self {
-        Self { script: None, name, keys: vec![key], now_ms: 0, values: Vec::new(), effect: Effect::None }
+        Self {
+            script: None,
+            name,
+            keys: vec![key],
+            now_ms: 0,
+            values: Vec::new(),
+            effect: Effect::None,
+            takes_turn: false,
+        }
     }
 
     /// A step that the server knows by a name when it comes again.
-    pub(super) fn once(self) -> Self {
+    pub(super) fn named(self) -> Self {
         Self { effect: Effect::Once, ..self }
+    }
+
+    /// A step that the server knows by its turn when it comes again, which is then the first of its values.
+    pub(super) fn in_turn(self) -> Self {
+        Self { effect: Effect::Once, takes_turn: true, ..self }
     }
 
     /// With the next value.
@@ -121,7 +138,7 @@ impl Step {
     }
 
     /// The command for the server: by the script's name, or with its text where the server has forgotten it.
-    pub(super) fn as_command(&self, with_text: bool, by_server_time: bool) -> redis::Cmd {
+    pub(super) fn as_command(&self, with_text: bool, by_server_time: bool, turn: Option<&Turn<'_>>) -> redis::Cmd {
         let Some(script) = self.script else {
             let mut command = redis::cmd(self.name);
             command.arg(&self.keys).arg(&self.values);
@@ -130,7 +147,12 @@ impl Step {
         let mut command = redis::cmd(if with_text { "EVAL" } else { "EVALSHA" });
         command.arg(if with_text { &script.text } else { &script.name });
         command.arg(self.keys.len()).arg(&self.keys);
-        command.arg(self.now_ms).arg(if by_server_time { "1" } else { "0" }).arg(&self.values);
+        command.arg(self.now_ms).arg(if by_server_time { "1" } else { "0" });
+        if let Some(turn) = turn {
+            let seat = [turn.asker().to_bytes().as_slice(), &turn.seat.to_be_bytes()].concat();
+            command.arg("turn").arg(seat).arg(turn.number).arg(if turn.is_again { "1" } else { "0" });
+        }
+        command.arg(&self.values);
         command
     }
 }

@@ -1,8 +1,8 @@
 //! The server, or the cluster, and the threads that talk to it.
 //!
 //! The library's callers have any executor or none, so the connections live on a small runtime of the store's own, and
-//! answers come back through channels. Who goes away does not take his step with him: it was sent whole, and the server
-//! makes all of it or nothing.
+//! answers come back through channels. Who goes away does not take with him what was sent: it was sent whole, and
+//! the server makes all of it or nothing.
 
 use std::fmt;
 use std::future::Future;
@@ -21,7 +21,9 @@ use super::connection::Connection;
 use super::failure::{failure, is_lost, is_not_begun, is_unknown_script, unanswered, unconnected, unreached};
 use super::script::Step;
 use crate::error::Retry;
+use crate::store::combining::IsWanted;
 use crate::store::effect::Effect;
+use crate::store::turns::Turns;
 use crate::store::{StoreError, StoreFuture, StoreTime};
 
 /// How many threads talk to the server. They only send and receive.
@@ -29,6 +31,12 @@ const THREADS: usize = 2;
 
 /// How long to wait before a step is made again that the server has refused to begin, at the most.
 const PAUSE_MAX: Duration = Duration::from_millis(100);
+
+/// For how long the last steps of an account are remembered.
+const SEATS_KEPT_MIN: Duration = Duration::from_secs(5);
+const SEATS_KEPT_MAX: Duration = Duration::from_secs(3_600);
+
+const YEAR: Duration = Duration::from_secs(365 * 86_400);
 
 /// How the server is talked to.
 #[derive(Debug, Clone, Copy)]
@@ -51,7 +59,8 @@ pub(super) enum Way {
 /// What a store talks to, shared with its threads.
 pub(super) struct Server {
     way: Way,
-    turn: AtomicUsize,
+    next: AtomicUsize,
+    turns: Turns,
     terms: Terms,
     /// Whether this process is moving what others have left in outboxes.
     mends: AtomicBool,
@@ -64,48 +73,56 @@ impl fmt::Debug for Server {
 }
 
 impl Server {
-    pub(super) const fn new(way: Way, terms: Terms) -> Self {
-        Self { way, turn: AtomicUsize::new(0), terms, mends: AtomicBool::new(false) }
+    pub(super) fn new(way: Way, terms: Terms) -> Result<Self, StoreError> {
+        Ok(Self { way, next: AtomicUsize::new(0), turns: Turns::new()?, terms, mends: AtomicBool::new(false) })
     }
 
     pub(super) const fn is_cluster(&self) -> bool {
         matches!(self.way, Way::Cluster { .. })
     }
 
-    /// How long the server is to remember a step whose answer may be lost: nobody waits for it as long.
-    pub(super) fn moment(&self) -> Duration {
-        self.terms.response_timeout * 2
+    /// How long the server is to remember an account's last steps without a key, in milliseconds: nobody waits for the
+    /// answer to one as long.
+    pub(super) fn seats_kept_ms(&self) -> i64 {
+        let kept = self.terms.response_timeout.saturating_mul(2).clamp(SEATS_KEPT_MIN, SEATS_KEPT_MAX);
+        i64::try_from(kept.as_millis()).unwrap_or(i64::MAX)
     }
 
-    /// Makes a step. One that the server has refused to begin is made again, and so is one whose answer was lost, where
-    /// the server knows it when it comes again: until it is known what came of it, or its time is over.
+    /// Makes a step, whoever waits for it.
     pub(super) async fn make(&self, step: &Step) -> Result<Value, StoreError> {
-        let (began, mut with_text, mut pause) = (Instant::now(), false, Duration::from_millis(2));
-        // How it was lost, once it was.
-        let mut lost = None;
+        self.make_if_wanted(step, &|| true).await
+    }
+
+    /// Makes a step, again and again until it is known what came of it: one that the server has refused to begin; and
+    /// one whose answer was lost, where the server knows it when it comes again. Not when its time is over, which begins
+    /// when it has a connection, nor when nobody wants to know.
+    pub(super) async fn make_if_wanted(&self, step: &Step, is_wanted: &IsWanted<'_>) -> Result<Value, StoreError> {
+        let mut turn = step.takes_turn.then(|| self.turns.take());
+        let (mut with_text, mut pause) = (false, Duration::from_millis(2));
+        // How it was lost, once it was. What comes after that says nothing of what came of it.
+        let (mut ends_at, mut lost) = (None, None);
         loop {
-            let command = step.as_command(with_text, self.terms.time == StoreTime::Server);
-            let left = self.terms.response_timeout.saturating_sub(began.elapsed());
-            let failed = match self.send(&command, step.effect, left).await {
+            let command = step.as_command(with_text, self.terms.time == StoreTime::Server, turn.as_ref());
+            let failed = match self.send(&command, step.effect, &mut ends_at).await {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(error)) if is_unknown_script(&error) && !with_text => {
                     with_text = true;
                     continue;
                 }
-                Ok(Err(error)) => {
+                Ok(Err(error)) if is_lost(&error) && step.effect.may_come_again() => {
+                    turn.iter_mut().for_each(|turn| turn.is_again = true);
                     let failed = failure(&error, step.effect);
-                    if is_lost(&error) && step.effect.may_come_again() {
-                        lost = Some(failed.clone());
-                    } else if !is_not_begun(&error) {
-                        return Err(failed);
-                    }
+                    lost = lost.or_else(|| step.effect.is_in_doubt().then(|| failed.clone()));
                     failed
                 }
+                Ok(Err(error)) if lost.is_some() || is_not_begun(&error) => failure(&error, step.effect),
+                Ok(Err(error)) => return Err(failure(&error, step.effect)),
                 // Only who does not know what he has done waits for a connection.
-                Err(error) if lost.is_none() || step.effect == Effect::None => return Err(error),
+                Err(error) if lost.is_none() => return Err(error),
                 Err(error) => error,
             };
-            if began.elapsed() + pause > self.terms.response_timeout {
+            let is_over = ends_at.is_some_and(|ends_at| Instant::now() + pause >= ends_at);
+            if is_over || !is_wanted() {
                 return Err(lost.unwrap_or(failed));
             }
             tokio::time::sleep(pause).await;
@@ -113,28 +130,50 @@ impl Server {
         }
     }
 
-    /// Sends a command once, and waits for so long. The outer error says that there is no connection, or no answer in
-    /// time.
+    /// Sends a command once. `ends_at` is when its time is over, which begins with the first connection. The outer error
+    /// says that there is no connection, or no answer in time.
     async fn send(
         &self,
         command: &redis::Cmd,
         effect: Effect,
-        limit: Duration,
+        ends_at: &mut Option<Instant>,
     ) -> Result<Result<Value, redis::RedisError>, StoreError> {
         match &self.way {
             Way::Single(connections) => {
-                let turn = self.turn.fetch_add(1, Ordering::Relaxed) % connections.len().max(1);
-                let Some(connection) = connections.get(turn) else { return Err(unreached(Duration::ZERO)) };
-                connection.send(command, effect, limit, &self.terms).await
+                let next = self.next.fetch_add(1, Ordering::Relaxed) % connections.len().max(1);
+                let Some(connection) = connections.get(next) else { return Err(unreached(Duration::ZERO)) };
+                let live = self.reached(*ends_at, connection.live(&self.terms)).await?;
+                live.send(command, self.left(ends_at), &self.terms, effect).await
             }
             Way::Cluster { client, current } => {
-                let mut connection = self.cluster(client, current).await?;
-                match tokio::time::timeout(limit, command.query_async(&mut connection)).await {
+                let mut connection = self.reached(*ends_at, self.cluster(client, current)).await?;
+                match tokio::time::timeout(self.left(ends_at), command.query_async(&mut connection)).await {
                     Ok(answer) => Ok(answer),
                     Err(_) => Err(unanswered(self.terms.response_timeout, effect)),
                 }
             }
         }
+    }
+
+    /// A connection, as soon as there is one: at first within the time to connect, and then within what is left.
+    async fn reached<T>(
+        &self,
+        ends_at: Option<Instant>,
+        connecting: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let left = |ends_at: Instant| ends_at.saturating_duration_since(Instant::now());
+        let limit = ends_at.map_or(self.terms.connect_timeout, left);
+        let reached = tokio::time::timeout(limit, connecting).await.map_err(|_| unreached(limit))??;
+        // What comes too late is not sent: the server may have forgotten the first attempt by then.
+        if ends_at.is_some_and(|ends_at| left(ends_at).is_zero()) { Err(unreached(limit)) } else { Ok(reached) }
+    }
+
+    /// The time that is left for an answer, of which the first attempt has all.
+    fn left(&self, ends_at: &mut Option<Instant>) -> Duration {
+        let now = Instant::now();
+        // A year is as good as any number of them.
+        let ends_at = ends_at.get_or_insert(now + self.terms.response_timeout.min(YEAR));
+        ends_at.saturating_duration_since(now)
     }
 
     /// The way to all nodes of the cluster. It mends itself, once it was made.
@@ -168,7 +207,7 @@ impl Server {
 
     /// What the server, or each node of the cluster, says of itself.
     pub(super) async fn describe(&self) -> Result<Result<Vec<String>, redis::RedisError>, StoreError> {
-        let answer = match self.send(&redis::cmd("INFO"), Effect::None, self.terms.response_timeout).await? {
+        let answer = match self.send(&redis::cmd("INFO"), Effect::None, &mut None).await? {
             Ok(answer) => answer,
             Err(error) => return Ok(Err(error)),
         };

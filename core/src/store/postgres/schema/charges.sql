@@ -136,19 +136,24 @@ BEGIN
     RETURN _balances;
 END $$;
 
--- The answer to a step without a name that was made before and whose answer was lost: what its counters hold now.
-CREATE FUNCTION quotum.made_before(
+-- The answer to a step without a name that was decided before and whose answer was lost, with what its counters hold
+-- now; an outcome that is null where it was not.
+CREATE FUNCTION quotum.decided_before(
     _now_ms int8, _subjects bytea[], _metrics bytea[], _periods text[], _starts int8[], _kept_s int8[],
-    _idle_s int8[], _places int4[]
+    _idle_s int8[], _places int4[], _asker bytea, _seat int8, _number int8
 ) RETURNS quotum.charged LANGUAGE plpgsql AS $$
 DECLARE
-    c quotum.counters := quotum.look(_now_ms, _subjects, _metrics, _periods, _starts);
+    t quotum.turn;
+    c quotum.counters;
 BEGIN
+    SELECT * INTO t FROM quotum.turn WHERE asker = _asker AND seat = _seat AND number >= _number;
+    IF NOT FOUND THEN RETURN NULL; END IF;
+    c := quotum.look(_now_ms, _subjects, _metrics, _periods, _starts);
     IF c IS NULL THEN
         c := quotum.lock(_now_ms, _subjects, _metrics, _periods, _starts);
         PERFORM quotum.write(_now_ms, c, _kept_s, _idle_s);
     END IF;
-    RETURN (1, NULL, NULL, quotum.found(c, _places), NULL, NULL)::quotum.charged;
+    RETURN (t.granted::int4, NULL, NULL, quotum.found(c, _places), t.crossed, NULL)::quotum.charged;
 END $$;
 
 -- Charges, all or nothing; sums only where they can be charged plainly. A step without a key comes with its turn.
@@ -156,14 +161,16 @@ CREATE FUNCTION quotum.charge(
     _now_ms int8, _subjects bytea[], _metrics bytea[], _periods text[], _starts int8[], _kept_s int8[],
     _idle_s int8[], _places int4[], _amounts int8[], _units int8[],
     _once_subject bytea, _once_key bytea, _arguments bytea, _kept_until_ms int8, _keys text, _are_sums boolean,
-    _asker bytea DEFAULT NULL, _seat int4 DEFAULT NULL, _number int8 DEFAULT NULL, _is_again boolean DEFAULT false
+    _asker bytea DEFAULT NULL, _seat int8 DEFAULT NULL, _number int8 DEFAULT NULL, _is_again boolean DEFAULT false
 ) RETURNS quotum.charged LANGUAGE plpgsql AS $$
 DECLARE
     done quotum.charged;
     _balances int8[];
 BEGIN
-    IF _is_again AND quotum.is_past(_asker, _seat, _number) THEN
-        RETURN quotum.made_before(_now_ms, _subjects, _metrics, _periods, _starts, _kept_s, _idle_s, _places);
+    IF _is_again THEN
+        done := quotum.decided_before(_now_ms, _subjects, _metrics, _periods, _starts, _kept_s, _idle_s, _places,
+                                      _asker, _seat, _number);
+        IF done.outcome IS NOT NULL THEN RETURN done; END IF;
     END IF;
     IF _once_key IS NOT NULL THEN
         done := quotum.recall(_now_ms, _once_subject, _once_key, _arguments);
@@ -173,13 +180,15 @@ BEGIN
     IF _balances IS NOT NULL THEN
         done := (1, NULL, NULL, _balances, NULL, NULL)::quotum.charged;
     ELSIF _are_sums THEN
-        RETURN (0, NULL, NULL, NULL, NULL, NULL)::quotum.charged;
+        done := (0, NULL, NULL, NULL, NULL, NULL)::quotum.charged;
     ELSE
         done := quotum.add(_now_ms, _subjects, _metrics, _periods, _starts, _kept_s, _idle_s, _places, _amounts,
                            _units, false);
     END IF;
-    IF _asker IS NOT NULL AND done.outcome = 1 THEN
-        PERFORM quotum.take_turn(_now_ms, _asker, _seat, _number);
+    -- Of an attempt that is not the first, a refusal too: the first one may have been granted meanwhile, which undoes this
+    -- one, or may yet come.
+    IF _asker IS NOT NULL AND (done.outcome = 1 OR _is_again) THEN
+        PERFORM quotum.take_turn(_asker, _seat, _number, done.outcome = 1, done.crossed);
     END IF;
     IF _once_key IS NOT NULL AND done.outcome = 1 THEN
         PERFORM quotum.remember(_now_ms, _once_subject, _once_key, _arguments, _kept_until_ms, _keys,
@@ -195,7 +204,7 @@ CREATE FUNCTION quotum.adjust(
     _idle_s int8[], _places int4[], _amounts int8[], _units int8[], _how int4[],
     _once_subject bytea, _once_key bytea, _arguments bytea, _kept_until_ms int8, _keys text,
     _event_ms int8, _event_name text, _event_subject bytea, _is_change boolean, _event text,
-    _asker bytea DEFAULT NULL, _seat int4 DEFAULT NULL, _number int8 DEFAULT NULL, _is_again boolean DEFAULT false
+    _asker bytea DEFAULT NULL, _seat int8 DEFAULT NULL, _number int8 DEFAULT NULL, _is_again boolean DEFAULT false
 ) RETURNS quotum.charged LANGUAGE plpgsql AS $$
 DECLARE
     done quotum.charged;
@@ -207,8 +216,10 @@ DECLARE
     _after int8[];
     _changed boolean := false;
 BEGIN
-    IF _is_again AND quotum.is_past(_asker, _seat, _number) THEN
-        RETURN quotum.made_before(_now_ms, _subjects, _metrics, _periods, _starts, _kept_s, _idle_s, _places);
+    IF _is_again THEN
+        done := quotum.decided_before(_now_ms, _subjects, _metrics, _periods, _starts, _kept_s, _idle_s, _places,
+                                      _asker, _seat, _number);
+        IF done.outcome IS NOT NULL THEN RETURN done; END IF;
     END IF;
     IF _once_key IS NOT NULL THEN
         done := quotum.recall(_now_ms, _once_subject, _once_key, _arguments);
@@ -248,7 +259,7 @@ BEGIN
         PERFORM quotum.append(_event_ms, _event_name, _event_subject, _is_change, _event);
     END IF;
     PERFORM quotum.write(_now_ms, c, _kept_s, _idle_s);
-    IF _asker IS NOT NULL THEN PERFORM quotum.take_turn(_now_ms, _asker, _seat, _number); END IF;
+    IF _asker IS NOT NULL THEN PERFORM quotum.take_turn(_asker, _seat, _number, true, NULL); END IF;
     IF _once_key IS NOT NULL THEN PERFORM quotum.forget_steps(_now_ms); END IF;
     RETURN done;
 END $$;

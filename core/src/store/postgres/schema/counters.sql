@@ -2,7 +2,7 @@
 --
 -- Whatever a step locks, it locks in one order, so that no two steps wait for each other: its idempotency key, its
 -- hold's name, its counters in the order of their keys, holds that it finds expired in the order of their names,
--- the log. What it deletes because it is too old comes last, and of that it passes over what others have locked.
+-- the log, its turn. What it deletes because it is too old comes last, and of that it passes over what others have locked.
 --
 -- A list of counters comes as arrays, one for each part of the key, sorted and without doubles. Which of them a
 -- charge is of is its place in those arrays.

@@ -1,23 +1,22 @@
 -- Steps that must not be made twice.
 
--- Whether a step without a name was made before, or is not waited for any more.
-CREATE FUNCTION quotum.is_past(_asker bytea, _seat int4, _number int8) RETURNS boolean LANGUAGE sql AS $$
-    SELECT EXISTS (SELECT 1 FROM quotum.turn WHERE asker = _asker AND seat = _seat AND number >= _number)
-$$;
-
--- Notes that a step without a name is made; undoes all of it where it is past its turn. That is found out last, so that
--- what is refused writes nothing.
-CREATE FUNCTION quotum.take_turn(_now_ms int8, _asker bytea, _seat int4, _number int8)
+-- Notes what was decided of a step without a name; undoes all of it where it is past its turn. This comes last, so that
+-- what is refused at the first attempt writes nothing.
+CREATE FUNCTION quotum.take_turn(_asker bytea, _seat int8, _number int8, _granted boolean, _crossed int8[])
 RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-    UPDATE quotum.turn SET number = _number, at_ms = _now_ms
+    -- Few steps reach a threshold.
+    IF NOT 0 < ANY (_crossed) THEN _crossed := NULL; END IF;
+    UPDATE quotum.turn SET number = _number, granted = _granted, crossed = _crossed, at = now()
     WHERE asker = _asker AND seat = _seat AND number < _number;
     IF FOUND THEN RETURN; END IF;
-    INSERT INTO quotum.turn VALUES (_asker, _seat, _number, _now_ms) ON CONFLICT DO NOTHING;
+    INSERT INTO quotum.turn VALUES (_asker, _seat, _number, _granted, _crossed, now()) ON CONFLICT DO NOTHING;
     IF NOT FOUND THEN RAISE EXCEPTION 'this step was made before' USING ERRCODE = 'QT001'; END IF;
-    -- Of processes that have long ended. No step is waited for as long.
-    DELETE FROM quotum.turn WHERE ctid = ANY (ARRAY(
-        SELECT ctid FROM quotum.turn WHERE at_ms < _now_ms - 7 * 24 * 3600 * 1000 FOR UPDATE SKIP LOCKED));
+    -- A process that begins drops what those have left that have long ended. No step is waited for as long.
+    IF _seat = 0 THEN
+        DELETE FROM quotum.turn WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM quotum.turn WHERE at < now() - interval '7 days' FOR UPDATE SKIP LOCKED));
+    END IF;
 END $$;
 
 -- Keeps everybody else from a step or a hold of this name until the end of the transaction.

@@ -42,12 +42,15 @@ CREATE TABLE quotum.counter (
 CREATE INDEX counter_by_age ON quotum.counter (period, start_s)
     WHERE period IN ('minute', 'hour', 'day', 'billing_day');
 
--- The last step without a name that was made on each seat of a process, by its number.
+-- The last step without a name that was decided on each seat of a process, by its number, and the thresholds that it
+-- has reached.
 CREATE TABLE quotum.turn (
     asker bytea NOT NULL,
-    seat int4 NOT NULL,
+    seat int8 NOT NULL,
     number int8 NOT NULL,
-    at_ms int8 NOT NULL,
+    granted boolean NOT NULL,
+    crossed int8[],
+    at timestamptz NOT NULL,
     PRIMARY KEY (asker, seat)
 ) WITH (fillfactor = 30);
 

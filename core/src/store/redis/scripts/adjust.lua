@@ -1,12 +1,11 @@
 -- Changes counters whatever their limits, and tells of it: in the log where that is on this server, and otherwise in
 -- the account's outbox, from where it is moved there.
-local moment = next_moment()
-local once = not moment and next_once()
+local turn = next_turn()
+local once = not turn and next_once()
 local keys, in_log = next_text(), next_text() == '1'
--- After the account's keys come the log's or the outbox, and last the idempotency key's, or what a step without one is
--- known by.
+-- After the account's keys come the log's or the outbox, and last the idempotency key's, or where the turns are.
 local step = KEYS[#KEYS]
-local made_before = moment and redis.call('EXISTS', step) == 1
+local made_before = turn and had_turn(step, turn)
 expire()
 if once then
     local earlier = recall(step, once.arguments)
@@ -37,8 +36,8 @@ for _, c in ipairs(changed) do write(c) end
 if once then
     once.keys, once.balances = keys, after
     remember(step, once)
-else
-    redis.call('SET', step, '1', 'PX', moment)
+elseif not made_before then
+    take_turn(step, turn, { 1, after, {} })
 end
 if #changed > 0 then
     if in_log then

@@ -1,6 +1,7 @@
--- In front of every script, but for what `plain_charge.lua` settles: the time. ARGV[1] is what the caller's clock says, ARGV[2] is '1' where the server's own
--- clock decides. Every time that is passed in is then moved to the server's clock, and every one that is handed out
--- is moved back, so that a caller whose clock is wrong neither keeps nor ends anything sooner than others.
+-- In front of every script, but for what `plain_charge.lua` settles: the time. ARGV[1] is what the caller's clock says,
+-- ARGV[2] is '1' where the server's own clock decides. Every time that is passed in is then moved to the server's clock,
+-- and every one that is handed out is moved back, so that a caller whose clock is wrong neither keeps nor ends anything
+-- sooner than others.
 --
 -- All arguments come one after the other, and are read in that order.
 

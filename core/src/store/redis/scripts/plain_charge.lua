@@ -1,13 +1,14 @@
 -- In front of everything else that charging needs: most charges are of counters that are there, hold nothing but what
 -- was used, and have no idempotency key. For those it pays not to set up the rest, which takes several times as long.
--- KEYS[9] is what they are known by when they come again, because their answer was lost.
+-- KEYS[9] is where their turns are.
 -- The arithmetic is that of account.lua; what is not plain is left to charge.lua, as if nothing had been looked at.
 local function charge_plainly()
-    if ARGV[3] ~= 'moment' then return nil end
-    local are_sums, n, answer = ARGV[5] == '1', tonumber(ARGV[6]), { 4 }
+    -- After the turn, which is that of a first attempt, come the charges. Whether they are sums makes no difference here.
+    if ARGV[3] ~= 'turn' or ARGV[6] == '1' then return nil end
+    local n, answer = tonumber(ARGV[9]), { 4 }
     local hashes, fields = {}, {}
     for i = 1, n do
-        local first = 5 * i + 2
+        local first = 5 * i + 5
         local hash, field = KEYS[ARGV[first] == '' and 1 or 2], ARGV[first + 1] .. ARGV[first + 2]
         for earlier = 1, i - 1 do
             if fields[earlier] == field then return nil end
@@ -22,18 +23,17 @@ local function charge_plainly()
         if limit then
             if used >= limit then reached = 100 elseif used >= (limit - used) * 4 then reached = 80 end
         end
-        local crossed = 0
-        if reached > told then
-            if are_sums then return nil end
-            told, crossed = reached, reached
-        end
+        if reached > told then return nil end
         hashes[i], fields[i] = hash, field
-        answer[3 * i - 1], answer[3 * i], answer[3 * i + 1] = used, told, crossed
+        answer[2 * i], answer[2 * i + 1] = used, told
     end
-    if not redis.call('SET', KEYS[9], '1', 'NX', 'PX', ARGV[4]) then return nil end
+    local last = redis.call('HGET', KEYS[9], ARGV[4])
+    if last and tonumber(string.match(last, '^%d+')) >= tonumber(ARGV[5]) then return nil end
+    redis.call('HSET', KEYS[9], ARGV[4], ARGV[5] .. ' 1')
+    redis.call('PEXPIRE', KEYS[9], ARGV[7])
     for i = 1, n do
-        local text = string.format('%.0f', answer[3 * i - 1])
-        if answer[3 * i] > 0 then text = text .. ' ' .. answer[3 * i] end
+        local text = string.format('%.0f', answer[2 * i])
+        if answer[2 * i + 1] > 0 then text = text .. ' ' .. answer[2 * i + 1] end
         redis.call('HSET', hashes[i], fields[i], text)
     end
     return answer

@@ -18,11 +18,30 @@ local function remember(step, done)
     redis.call('SET', step, cmsgpack.pack(done), 'PX', digits(left))
 end
 
--- For how long a step without an idempotency key is remembered, in milliseconds, if it comes next in the arguments.
-local function next_moment()
-    if ARGV[at + 1] ~= 'moment' then return nil end
-    at = at + 2
-    return ARGV[at]
+-- The turn of a step without an idempotency key, if it comes next in the arguments: on which seat, which number there,
+-- whether it was sent before, and for how long it is remembered, in milliseconds.
+local function next_turn()
+    if ARGV[at + 1] ~= 'turn' then return nil end
+    at = at + 5
+    return { seat = ARGV[at - 3], number = ARGV[at - 2], is_again = ARGV[at - 1] == '1', kept = ARGV[at] }
+end
+
+-- What was decided of a step that comes again because its answer was lost, or that is not waited for any more: its
+-- outcome and the thresholds that it has reached. Nothing, of one whose turn it is.
+local function had_turn(key, turn)
+    local last = redis.call('HGET', key, turn.seat)
+    if not last or tonumber(string.match(last, '^%d+')) < tonumber(turn.number) then return nil end
+    local numbers = {}
+    for number in string.gmatch(last, '%d+') do numbers[#numbers + 1] = tonumber(number) end
+    return numbers[2], { unpack(numbers, 3) }
+end
+
+-- Notes what was decided. A refusal only where the first attempt may yet come, and must not be granted then.
+local function take_turn(key, turn, done)
+    if done[1] == 0 and not turn.is_again then return end
+    local crossed = table.concat(done[1] == 1 and done[3] or {}, ' ')
+    redis.call('HSET', key, turn.seat, turn.number .. ' ' .. done[1] .. ' ' .. crossed)
+    redis.call('PEXPIRE', key, turn.kept)
 end
 
 -- The idempotency key that comes next in the arguments; nil where there is none.
