@@ -1,10 +1,12 @@
 //! The PostgreSQL store: a schema of its own in a database that any number of processes and machines share.
 //!
 //! Each method is one call of a function of the schema (`schema/*.sql`), and so one round trip and one transaction.
-//! [`server`] talks to the server, [`statement`] is what it is told, [`failure`] what its errors mean. How rows are
-//! read is in [`counter`], [`subscription`] and [`log`]; how the store is opened in [`options`], [`url`], [`tls`] and
-//! [`schema`].
+//! [`server`] has the store's own threads, [`connections`] talks to the server, [`statement`] is what it is told,
+//! [`failure`] what its errors mean. How rows are read is in [`counter`], [`subscription`] and [`log`]; how the store is
+//! opened in [`options`], [`url`], [`tls`] and [`schema`].
 
+#[cfg_attr(not(feature = "postgres-tls"), allow(clippy::clone_on_copy, reason = "a connector with TLS is no copy"))]
+mod connections;
 mod counter;
 mod failure;
 mod hosted;

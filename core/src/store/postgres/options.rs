@@ -6,8 +6,9 @@ use std::time::Duration;
 use tokio_postgres::Config;
 use tokio_postgres::config::Host;
 
+use super::connections::Terms;
 use super::hosted::Queries;
-use super::server::{Server, Terms};
+use super::server::Server;
 use super::tls::encryption;
 use super::{PostgresStore, schema, url};
 use crate::error::Error;
