@@ -35,6 +35,13 @@ fn the_postgres_store_conforms() {
     conformance::run(|| Arc::new(server.options().open().unwrap())).assert_passed();
 }
 
+#[cfg(feature = "postgres")]
+#[test]
+fn the_postgres_store_conforms_with_statements_that_are_prepared() {
+    let server = servers::Postgres::start_hasty();
+    conformance::run(|| Arc::new(server.options().prepare(true).open().unwrap())).assert_passed();
+}
+
 #[cfg(feature = "redis")]
 #[test]
 fn the_redis_store_conforms() {
