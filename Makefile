@@ -16,7 +16,7 @@ FUZZ_SECONDS := 30
 SIM_SEEDS := 2000
 SIM_OPS := 5000
 
-.PHONY: demo test test-rust test-shuttle test-planted test-python test-node simulate bench lint fuzz rust postgres redis python node
+.PHONY: demo test test-rust test-shuttle test-planted test-python test-node simulate bench lint fuzz rust postgres pooler redis python node
 
 demo: rust
 	cargo build --release --locked --package replay
@@ -31,7 +31,7 @@ demo: rust
 
 test: test-rust test-shuttle test-python test-node
 
-test-rust: rust postgres redis
+test-rust: rust postgres pooler redis
 	cargo test --workspace --all-features --locked
 
 test-shuttle: rust
@@ -93,6 +93,12 @@ postgres:
 	    { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
 	      apt-get update -qq && apt-get install -y -qq --no-install-recommends postgresql >/dev/null; } || \
 	    { echo "a PostgreSQL server is missing: apt-get install postgresql"; exit 1; }
+
+pooler:
+	@test -x /usr/sbin/pgbouncer || command -v pgbouncer >/dev/null || \
+	    { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
+	      apt-get update -qq && apt-get install -y -qq --no-install-recommends pgbouncer >/dev/null; } || \
+	    { echo "PgBouncer is missing: apt-get install pgbouncer"; exit 1; }
 
 redis:
 	@{ command -v redis-server && command -v redis-cli && command -v openssl; } >/dev/null || \

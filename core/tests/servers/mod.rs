@@ -4,11 +4,15 @@
 #![allow(unreachable_pub, unused_imports)]
 
 #[cfg(feature = "postgres")]
+mod pooler;
+#[cfg(feature = "postgres")]
 mod postgres;
 mod proxy;
 #[cfg(feature = "redis")]
 mod redis;
 
+#[cfg(feature = "postgres")]
+pub use self::pooler::{Pooler, SESSIONS};
 #[cfg(feature = "postgres")]
 pub use self::postgres::Postgres;
 pub use self::proxy::{Cut, Proxy, Upstream};

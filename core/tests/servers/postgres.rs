@@ -16,7 +16,7 @@ const MISSING: &str = "these tests need a PostgreSQL server of version 14 or new
                        apt-get install postgresql";
 
 /// Who runs the server where the tests are run by root, whom it refuses: `nobody`.
-const NOBODY: u32 = 65_534;
+pub(super) const NOBODY: u32 = 65_534;
 
 pub struct Postgres {
     folder: tempfile::TempDir,
@@ -215,7 +215,7 @@ impl Drop for Postgres {
     }
 }
 
-fn signal(which: &str, processes: &[u32]) {
+pub(super) fn signal(which: &str, processes: &[u32]) {
     if !processes.is_empty() {
         let names = processes.iter().map(u32::to_string);
         // One that has ended meanwhile is no failure.
@@ -231,7 +231,7 @@ fn children_of(parent: u32) -> Vec<u32> {
 }
 
 /// A port that nobody uses at the moment.
-fn free_port() -> u16 {
+pub(super) fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 

@@ -30,15 +30,17 @@ pub(super) fn is_unprepared(error: &Error) -> bool {
     matches!(error.code(), Some(&SqlState::INVALID_SQL_STATEMENT_NAME | &SqlState::FEATURE_NOT_SUPPORTED))
 }
 
-/// Whether nobody knows if a statement that was sent was made: the connection was lost, or a session was ended, maybe
-/// after its transaction was committed and before that was told.
+/// Whether nobody knows if a statement that was sent was made: the connection was lost, a session was ended, maybe
+/// after its transaction was committed and before that was told, or a pooler has lost the server.
 pub(super) fn is_lost(error: &Error) -> bool {
-    match error.code() {
-        // A pooler tells of a server that it has lost by a code of the class 08.
-        Some(code) => {
-            matches!(*code, SqlState::ADMIN_SHUTDOWN | SqlState::CRASH_SHUTDOWN) || code.code().starts_with("08")
-        }
-        None => error.is_closed() || error.source().is_some_and(|cause| cause.is::<std::io::Error>()),
+    let Some(told) = error.as_db_error() else {
+        return error.is_closed() || error.source().is_some_and(|cause| cause.is::<std::io::Error>());
+    };
+    match *told.code() {
+        SqlState::ADMIN_SHUTDOWN | SqlState::CRASH_SHUTDOWN => true,
+        // PgBouncer's word for whatever happened to it. The server's, where it goes on, is that a statement was wrong.
+        SqlState::PROTOCOL_VIOLATION => told.severity() == "FATAL",
+        _ => false,
     }
 }
 

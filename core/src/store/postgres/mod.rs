@@ -41,8 +41,8 @@ use crate::token::TokenDigest;
 
 /// A store on a PostgreSQL server, version 14 or newer.
 ///
-/// Any number of processes on any number of machines may share one schema, through a pooler too, whichever of its
-/// modes it has: nothing is kept in a session. What was acknowledged is as durable as the server's
+/// Any number of processes on any number of machines may share one schema, through a pooler too that hands sessions
+/// on after each transaction: nothing is kept in one. What was acknowledged is as durable as the server's
 /// `synchronous_commit` makes it.
 ///
 /// Two threads of the store's own talk to the server, for callers of any executor and of none. Dropping the store
