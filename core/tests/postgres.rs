@@ -106,6 +106,23 @@ fn a_charge_that_is_refused_writes_nothing() {
 }
 
 #[test]
+fn what_is_kept_of_a_process_is_forgotten_a_week_after_its_last_step() {
+    let server = Postgres::start_hasty();
+    let options = server.options();
+    let begin = || {
+        let store = options.open().unwrap();
+        assert!(block_on(store.charge(call(), &[charge("ana", Period::Day, 10)], None)).unwrap().granted());
+    };
+    (0..2).for_each(|_| begin());
+    // Both have begun eight days ago, and one of them has made a step since.
+    server.psql("UPDATE quotum_0.turn SET since_ms = since_ms - 8 * 86400000");
+    server.psql("UPDATE quotum_0.turn SET at_ms = since_ms WHERE ctid = (SELECT ctid FROM quotum_0.turn LIMIT 1)");
+    begin();
+    let ages = "SELECT string_agg(((at_ms - since_ms) / 86400000)::text, ' ' ORDER BY since_ms) FROM quotum_0.turn";
+    assert_eq!(server.psql(ages), "8 0");
+}
+
+#[test]
 fn of_many_who_open_at_once_one_makes_the_schema() {
     let server = Postgres::start_hasty();
     let options = server.options().connections(1);

@@ -104,14 +104,14 @@ BEGIN
                          ORDER BY start_s DESC LIMIT 1 OFFSET 2)
         FOR UPDATE SKIP LOCKED));
     SELECT max(start_s) INTO _third_s FROM quotum.counter
-    WHERE period = _period AND period IN ('minute', 'hour', 'day', 'billing_day');
+    WHERE period = _period AND period || '' IN ('minute', 'hour', 'day', 'billing_day');
     FOR _window IN 2 .. 3 LOOP
         SELECT max(start_s) INTO _third_s FROM quotum.counter
-        WHERE period = _period AND period IN ('minute', 'hour', 'day', 'billing_day') AND start_s < _third_s;
+        WHERE period = _period AND period || '' IN ('minute', 'hour', 'day', 'billing_day') AND start_s < _third_s;
     END LOOP;
     DELETE FROM quotum.counter WHERE ctid = ANY (ARRAY(
         SELECT ctid FROM quotum.counter
-        WHERE period = _period AND period IN ('minute', 'hour', 'day', 'billing_day') AND held = 0
+        WHERE period = _period AND period || '' IN ('minute', 'hour', 'day', 'billing_day') AND held = 0
           AND start_s < _third_s - _idle_s AND start_s < floor(_now_ms / 1000.0) - _idle_s
         ORDER BY start_s LIMIT 4 FOR UPDATE SKIP LOCKED));
 END $$;

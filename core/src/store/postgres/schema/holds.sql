@@ -20,9 +20,11 @@ BEGIN
         UPDATE quotum.hold_part SET expires_ms = -9223372036854775808 WHERE ctid = ANY (ARRAY(
             SELECT ctid FROM quotum.hold_part WHERE hold = ANY (_old) FOR UPDATE SKIP LOCKED));
     END IF;
+    -- In the order of their index: where there were many a while ago, the server would look for any eight of them from
+    -- the beginning of the table, and find none.
     FOR part IN
         SELECT hold, place, subject, metric, period, start_s, amount, is_lease FROM quotum.hold_part
-        WHERE expires_ms = -9223372036854775808 LIMIT 8
+        WHERE expires_ms = -9223372036854775808 ORDER BY hold LIMIT 8
     LOOP
         PERFORM 1 FROM quotum.counter
         WHERE subject = part.subject AND metric = part.metric AND period = part.period

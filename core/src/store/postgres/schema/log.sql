@@ -75,7 +75,8 @@ BEGIN
 END $$;
 
 -- Not where tokens were forgotten after the change that was followed: who forgets them waits for who keeps one, and
--- the other way round.
+-- the other way round. That is looked for among the newest changes: asked whether there is any, the server may begin
+-- with the oldest, because there have been many.
 CREATE FUNCTION quotum.put_identity(
     _now_ms int8, _token bytea, _subject bytea, _identity text, _kept_until_ms int8, _followed int8, _name text
 ) RETURNS void LANGUAGE plpgsql AS $$
@@ -83,7 +84,8 @@ BEGIN
     PERFORM pg_advisory_xact_lock_shared('quotum.event'::regclass::oid::int8);
     INSERT INTO quotum.identity (token, subject, identity, kept_until_ms)
     SELECT _token, _subject, _identity, _kept_until_ms
-    WHERE NOT EXISTS (SELECT 1 FROM quotum.event WHERE sequence > _followed AND is_change AND name = _name)
+    WHERE (SELECT sequence FROM quotum.event WHERE sequence > _followed AND is_change AND name = _name
+           ORDER BY sequence DESC LIMIT 1) IS NULL
     ON CONFLICT (token) DO UPDATE SET
         subject = excluded.subject, identity = excluded.identity, kept_until_ms = excluded.kept_until_ms;
     DELETE FROM quotum.identity WHERE ctid = ANY (ARRAY(

@@ -10,13 +10,13 @@ BEGIN
     UPDATE quotum.turn SET number = _number, granted = _granted, crossed = _crossed, at = now()
     WHERE asker = _asker AND seat = _seat AND number < _number;
     IF FOUND THEN RETURN; END IF;
-    INSERT INTO quotum.turn VALUES (_asker, _seat, _number, _granted, _crossed, now()) ON CONFLICT DO NOTHING;
+    INSERT INTO quotum.turn VALUES (_asker, _seat, _number, _granted, _crossed, now(), now()) ON CONFLICT DO NOTHING;
     IF NOT FOUND THEN RAISE EXCEPTION 'this step was made before' USING ERRCODE = 'QT001'; END IF;
-    -- A process that begins drops what those have left that have long ended. No step is waited for as long.
-    IF _seat = 0 THEN
-        DELETE FROM quotum.turn WHERE ctid = ANY (ARRAY(
-            SELECT ctid FROM quotum.turn WHERE at < now() - interval '7 days' FOR UPDATE SKIP LOCKED));
-    END IF;
+    -- Some of processes that have long ended, for each that is new. No step is waited for as long.
+    DELETE FROM quotum.turn WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM quotum.turn
+        WHERE since < now() - interval '7 days' AND at < now() - interval '7 days'
+        ORDER BY since LIMIT 4 FOR UPDATE SKIP LOCKED));
 END $$;
 
 -- Keeps everybody else from a step or a hold of this name until the end of the transaction.

@@ -19,7 +19,8 @@ CREATE TABLE quotum.subscription (
     account bytea,
     overrides text
 );
-CREATE INDEX subscription_by_account ON quotum.subscription (account) WHERE account IS NOT NULL;
+-- With the subject, in whose order members are listed page by page.
+CREATE INDEX subscription_by_account ON quotum.subscription (account, subject) WHERE account IS NOT NULL;
 
 -- Pages have room, so that a counter is changed where it lies and its indexes stay as they are. There are no checks:
 -- the server would read them anew for every charge, which would take twice the time. Who reads a counter refuses one
@@ -39,20 +40,25 @@ CREATE TABLE quotum.counter (
     told int8 NOT NULL,
     PRIMARY KEY (subject, metric, period, start_s)
 ) WITH (fillfactor = 70);
+-- For those who look for old counters, and say so in these very words. To a period that has begun since the server has
+-- counted its rows, it knows none, so that it would take this index for as good a way to one counter as the key.
 CREATE INDEX counter_by_age ON quotum.counter (period, start_s)
-    WHERE period IN ('minute', 'hour', 'day', 'billing_day');
+    WHERE period || '' IN ('minute', 'hour', 'day', 'billing_day');
 
 -- The last step without a name that was decided on each seat of a process, by its number, and the thresholds that it
--- has reached.
+-- has reached. What changes with each step is in no index, so that the row is changed where it lies: the old ones are
+-- found by when they were new.
 CREATE TABLE quotum.turn (
     asker bytea NOT NULL,
     seat int8 NOT NULL,
     number int8 NOT NULL,
     granted boolean NOT NULL,
     crossed int8[],
+    since timestamptz NOT NULL,
     at timestamptz NOT NULL,
     PRIMARY KEY (asker, seat)
 ) WITH (fillfactor = 30);
+CREATE INDEX turn_by_age ON quotum.turn (since);
 
 CREATE TABLE quotum.step (
     subject bytea NOT NULL,
