@@ -38,6 +38,13 @@ impl Postgres {
         Self::start_with(&["fsync = off", "synchronous_commit = off", "full_page_writes = off"])
     }
 
+    /// A hasty server that writes into its log how it has made each statement, and does nothing by itself.
+    pub fn start_explaining() -> Self {
+        let settings = ["log_min_duration = 0", "log_nested_statements = on", "log_analyze = on", "log_timing = off"];
+        let settings = settings.map(|setting| format!("auto_explain.{setting}")).join("\n");
+        Self::start_with(&["fsync = off", "autovacuum = off", "session_preload_libraries = 'auto_explain'", &settings])
+    }
+
     /// A hasty server that listens on an address of the machine too.
     pub fn start_on_tcp() -> Self {
         Self::start_with(&["fsync = off", "listen_addresses = '127.0.0.1'"])
@@ -195,6 +202,11 @@ impl Postgres {
         let output = command.arg(self.folder.path()).arg("-c").arg(sql).output().unwrap();
         assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    /// What it has written into its log.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap()
     }
 
     pub fn port(&self) -> u16 {
