@@ -115,10 +115,10 @@ fn what_is_kept_of_a_process_is_forgotten_a_week_after_its_last_step() {
     };
     (0..2).for_each(|_| begin());
     // Both have begun eight days ago, and one of them has made a step since.
-    server.psql("UPDATE quotum_0.turn SET since_ms = since_ms - 8 * 86400000");
-    server.psql("UPDATE quotum_0.turn SET at_ms = since_ms WHERE ctid = (SELECT ctid FROM quotum_0.turn LIMIT 1)");
+    server.psql("UPDATE quotum_0.turn SET since = since - interval '8 days'");
+    server.psql("UPDATE quotum_0.turn SET at = since WHERE ctid = (SELECT ctid FROM quotum_0.turn LIMIT 1)");
     begin();
-    let ages = "SELECT string_agg(((at_ms - since_ms) / 86400000)::text, ' ' ORDER BY since_ms) FROM quotum_0.turn";
+    let ages = "SELECT string_agg(extract(day FROM at - since)::text, ' ' ORDER BY since) FROM quotum_0.turn";
     assert_eq!(server.psql(ages), "8 0");
 }
 
