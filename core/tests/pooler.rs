@@ -83,6 +83,31 @@ fn many_threads_on_few_sessions_grant_exactly_the_limit() {
     assert_eq!(sessions(&server), SESSIONS);
 }
 
+/// The pooler itself closes the session of a client that is gone; that the server gives up what the session was waiting
+/// for is a setting of the server's.
+#[test]
+fn statements_that_wait_too_long_keep_nobody_from_the_pooler() {
+    let server = Postgres::start_hasty();
+    server.psql("ALTER SYSTEM SET client_connection_check_interval = '100ms'");
+    server.psql("SELECT pg_reload_conf()");
+    let pooler = Pooler::start(&server);
+    let options = server.options_at(&pooler.url()).statement_timeout(Duration::from_millis(300));
+    let store = options.open().unwrap();
+    block_on(store.charge(call(), &[charge(10)], None)).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| server.psql("BEGIN; SELECT used FROM quotum_0.counter FOR UPDATE; SELECT pg_sleep(3)"));
+        std::thread::sleep(Duration::from_millis(500));
+        // More than there are sessions, one after the other.
+        for _ in 0..=SESSIONS {
+            let error = block_on(store.charge(call(), &[charge(10)], None)).unwrap_err();
+            assert!(matches!(error, StoreError::TimedOut { retry: Retry::OutcomeUnknown, .. }), "{error}");
+        }
+        assert!(block_on(store.plans(call())).is_ok(), "others are answered meanwhile");
+    });
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(used(&store), 1, "the server has found that nobody waits");
+}
+
 /// Has threads charge one counter under a key each until that is answered, while something happens to who answers.
 fn charge_once_while(stores: &[PostgresStore], happens: impl FnOnce()) {
     let (sent, again, done) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));

@@ -22,6 +22,9 @@ use crate::store::{Balance, Charge, Charged, StoreError, StoreTime};
 /// How long to wait before a step is sent again whose answer was lost, at the most. The first time is at once.
 const PAUSE_MAX: Duration = Duration::from_millis(100);
 
+/// How long it takes at the most until a connection that was given up is closed.
+const CLOSED_WITHIN: Duration = Duration::from_millis(100);
+
 /// A pool of connections.
 pub(super) struct Connections {
     pool: Pool,
@@ -242,6 +245,9 @@ fn abandon(connection: Object, encryption: Encryption) {
     let token = connection.cancel_token();
     drop(Object::take(connection));
     tokio::spawn(async move {
+        // Not before the connection is closed, so that a pooler does not know it any more: PgBouncer 1.18 crashes where
+        // it passes such a wish on, and whoever had it does not wait for that.
+        tokio::time::sleep(CLOSED_WITHIN).await;
         // Where it cannot be asked, it goes on by itself until it finds that nobody listens.
         let _gone = tokio::time::timeout(Duration::from_secs(5), token.cancel_query(encryption)).await;
     });

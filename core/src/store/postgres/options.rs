@@ -153,6 +153,9 @@ impl PostgresOptions {
     }
 
     /// How long to wait for a connection to be free, and then for the answer to a statement; 5 seconds by default.
+    ///
+    /// The server is told to give up a statement that was not answered, but not through a pooler: there, it finds out by
+    /// itself where its `client_connection_check_interval` says how often to look.
     pub fn statement_timeout(mut self, timeout: Duration) -> Self {
         self.statement_timeout = timeout;
         self
