@@ -96,7 +96,8 @@ fn statements_that_wait_too_long_keep_nobody_from_the_pooler() {
     block_on(store.charge(call(), &[charge(10)], None)).unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| server.psql("BEGIN; SELECT used FROM quotum_0.counter FOR UPDATE; SELECT pg_sleep(3)"));
-        std::thread::sleep(Duration::from_millis(500));
+        let locked = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+        while server.psql(locked) != "1" {}
         // More than there are sessions, one after the other.
         for _ in 0..=SESSIONS {
             let error = block_on(store.charge(call(), &[charge(10)], None)).unwrap_err();
