@@ -74,7 +74,7 @@ const STEPS: &[Step] = &[
     }),
     ("charge on a new day", &["counter_pkey"], |World { store, .. }, n| {
         let tomorrow = charge(&format!("subject-{n}"), Period::Day, NOW_S + DAY_S);
-        assert!(block_on(store.charge(call(), &[tomorrow.clone()], None)).unwrap().granted());
+        assert!(block_on(store.charge(call(), std::slice::from_ref(&tomorrow), None)).unwrap().granted());
         let hold = Hold {
             id: name(3_000_000 + n),
             once: None,
