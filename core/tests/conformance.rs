@@ -39,7 +39,7 @@ fn the_postgres_store_conforms() {
 #[test]
 fn the_postgres_store_conforms_with_statements_that_are_prepared() {
     let server = servers::Postgres::start_hasty();
-    conformance::run(|| Arc::new(server.options().prepare(true).open().unwrap())).assert_passed();
+    conformance::run(|| Arc::new(server.emptied(&server.url(), |options| options.prepare(true)))).assert_passed();
 }
 
 #[cfg(feature = "redis")]

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use quotum::store::{PostgresOptions, StoreTime};
+use quotum::store::{PostgresOptions, PostgresStore, StoreTime};
 
 use super::Upstream;
 
@@ -193,6 +193,21 @@ impl Postgres {
     pub fn options_at(&self, url: &str) -> PostgresOptions {
         let number = self.schemas.fetch_add(1, Ordering::Relaxed);
         PostgresOptions::from_url(url).unwrap().schema(&format!("quotum_{number}")).time(StoreTime::Told)
+    }
+
+    /// A store in one schema, empty again each time: to make the schema takes longer than what most tests ask of it.
+    pub fn emptied(&self, url: &str, change: impl Fn(PostgresOptions) -> PostgresOptions) -> PostgresStore {
+        let options = PostgresOptions::from_url(url).unwrap().schema("quotum_emptied").time(StoreTime::Told);
+        let store = change(options).open().unwrap();
+        self.psql(
+            "DO $$ DECLARE t text; BEGIN
+                 FOR t IN SELECT tablename FROM pg_tables
+                          WHERE schemaname = 'quotum_emptied' AND tablename <> 'schema_version' LOOP
+                     EXECUTE 'TRUNCATE quotum_emptied.' || t || ' RESTART IDENTITY';
+                 END LOOP;
+             END $$",
+        );
+        store
     }
 
     /// What `psql` prints.
