@@ -1,6 +1,11 @@
 """The installed wheel, called as a backend would."""
 
+import ast
+import datetime
+import json
+import os
 import pathlib
+import pickle
 import tempfile
 import threading
 import unittest
@@ -10,9 +15,11 @@ import quotum
 PLANS = """
 default_plan = "free"
 [plans.free]
+features = { excel = false, history_days = 30 }
 quotas = { searches = "3/day", tokens = "100/day" }
 [plans.pro]
 rank = 1
+features = { excel = true, history_days = 365 }
 quotas = { searches = "50/day", tokens = "1000/day" }
 """
 
@@ -51,17 +58,130 @@ class TestQuota(unittest.TestCase):
         self.assertEqual(sum(granted), 100)
 
     def test_mistakes_are_exceptions_that_name_them(self):
-        with self.assertRaisesRegex(quotum.QuotumError, 'unknown metric "serches"; the plans know: searches, tokens'):
+        with self.assertRaisesRegex(quotum.UnknownNameError, 'unknown metric "serches"; the plans know: searches, tokens'):
             self.quota.consume("user-42", serches=1)
-        with self.assertRaisesRegex(quotum.QuotumError, "from 1 to 9007199254740991 units"):
+        with self.assertRaisesRegex(ValueError, "from 1 to 9007199254740991 units"):
             self.quota.consume("user-42", searches=0)
-        with self.assertRaises(OverflowError):
-            self.quota.consume("user-42", searches=-1)
-        with self.assertRaises(TypeError):
-            self.quota.consume("user-42", searches=1.5)
+        for wrong in [-1, 1.5, True, "1", None, 2**64]:
+            with self.assertRaisesRegex(quotum.InvalidArgumentError, f"argument `searches`: found {wrong!r}, expected"):
+                self.quota.consume("user-42", searches=wrong)
+        with self.assertRaisesRegex(quotum.InvalidArgumentError, "a keyword and an entry of the mapping"):
+            self.quota.consume("user-42", {"searches": 1}, searches=1)
+        self.assertEqual(self.quota.usage("user-42").quotas[0].used, 0, "nothing is half-applied")
         self.plans.write_text("default_plan = 'gold'")
-        with self.assertRaisesRegex(quotum.QuotumError, "plans.toml:1: plans: found nothing"):
+        with self.assertRaisesRegex(quotum.PlansError, "plans.toml:1: plans: found nothing"):
             quotum.Quota.open("memory:", plans=self.plans)
+
+    def test_an_answer_says_what_is_left_and_converts(self):
+        decision = self.quota.consume("user-42", {"searches": 1}, tokens=30)
+        searches, tokens = sorted(decision.quotas, key=lambda state: state.metric)
+        self.assertEqual((searches.used, searches.limit, searches.remaining, searches.percent), (1, 3, 2, 33))
+        self.assertEqual((tokens.metric, tokens.period, tokens.used, tokens.warning), ("tokens", "day", 30, False))
+        self.assertEqual(searches.resets_at.utcoffset(), datetime.timedelta(0))
+        self.assertGreater(searches.resets_at, datetime.datetime.now(datetime.timezone.utc))
+        self.assertEqual(repr(searches), "<QuotaState searches: 1 of 3/day used>")
+        self.assertEqual(decision.quotas, decision.quotas)
+        self.assertNotEqual(searches, tokens)
+        told = json.loads(json.dumps(decision.to_dict()))
+        self.assertEqual((told["allowed"], told["plan"], told["quotas"][0]["used"]), (True, "free", 1))
+        self.assertIs(decision.raise_for_denied(), decision)
+        with self.assertRaises(AttributeError):
+            decision.allowed = False
+
+    def test_a_denial_is_a_value_and_an_exception_for_those_who_want_one(self):
+        denied = self.quota.consume("user-42", searches=4)
+        self.assertEqual((denied.denied.reason, denied.denied.metric, denied.denied.limit), ("never_fits", "searches", 3))
+        with self.assertRaises(quotum.DeniedError) as raised:
+            denied.raise_for_denied()
+        self.assertIs(raised.exception.decision, denied)
+        self.assertEqual(str(raised.exception), str(denied.denied))
+        self.assertTrue(self.quota.check("user-42", searches=3))
+        self.assertEqual(self.quota.usage("user-42").quotas[0].used, 0)
+
+    def test_a_key_charges_once_and_other_arguments_are_a_conflict(self):
+        first = self.quota.consume("user-42", searches=2, idempotency_key="order-1")
+        again = self.quota.consume("user-42", searches=2, idempotency_key="order-1")
+        self.assertEqual((first.repeated, again.repeated, again.quotas[0].used), (False, True, 2))
+        with self.assertRaisesRegex(quotum.ConflictError, "order-1"):
+            self.quota.consume("user-42", searches=1, idempotency_key="order-1")
+
+    def tokens(self):
+        state = next(state for state in self.quota.usage("user-42").quotas if state.metric == "tokens")
+        return state.used, state.held
+
+    def test_a_reservation_charges_what_is_committed_and_gives_the_rest_back(self):
+        with self.quota.reserve("user-42", tokens=80, ttl=datetime.timedelta(minutes=1)) as reserved:
+            self.assertTrue(reserved)
+            self.assertEqual(self.tokens(), (0, 80))
+            settlement = reserved.commit(tokens=30)
+        self.assertEqual((settlement.consumed("tokens"), settlement.repeated), (30, False))
+        self.assertEqual(self.tokens(), (30, 0))
+        with self.assertRaisesRegex(quotum.HoldUnknownError, "settled already"):
+            reserved.commit(tokens=1)
+        with self.assertRaises(ZeroDivisionError):
+            with self.quota.reserve("user-42", tokens=70, ttl=60):
+                self.assertEqual(self.tokens(), (30, 70))
+                _ = 1 // 0
+        self.assertEqual(self.tokens(), (30, 0))
+
+    def test_a_denied_reservation_is_false_and_cannot_be_committed(self):
+        reserved = self.quota.reserve("user-42", tokens=101, ttl=60)
+        self.assertFalse(reserved)
+        self.assertEqual((reserved.id, reserved.decision.reason), (None, "never_fits"))
+        with self.assertRaises(quotum.DeniedError):
+            reserved.commit(tokens=1)
+        with self.assertRaisesRegex(quotum.InvalidArgumentError, "argument `ttl`: found 'soon'"):
+            self.quota.reserve("user-42", tokens=1, ttl="soon")
+
+    def test_what_was_used_is_given_back_granted_and_reset(self):
+        self.assertTrue(self.quota.consume("user-42", searches=3))
+        self.assertEqual([state.used for state in self.quota.refund("user-42", searches=2)], [1])
+        self.assertEqual([state.limit for state in self.quota.grant("user-42", searches=5)], [8])
+        self.assertEqual([state.used for state in self.quota.reset_usage("user-42", "searches")], [0])
+
+    def test_features_are_looked_up_and_decided_on(self):
+        self.assertEqual(self.quota.feature("user-42", "history_days"), 30)
+        self.assertIs(self.quota.feature("user-42", "excel"), False)
+        self.assertTrue(self.quota.require("user-42", "history_days", 30))
+        denied = self.quota.require("user-42", "history_days", 90)
+        self.assertEqual((denied.reason, denied.upgrade_to), ("feature_value_exceeded", "pro"))
+        self.assertEqual(self.quota.require("user-42", "excel").reason, "feature_not_in_plan")
+
+    def test_a_closed_engine_says_so(self):
+        with self.quota as quota:
+            quota.consume("user-42", searches=1)
+        with self.assertRaisesRegex(quotum.ClosedError, "open another one"):
+            quota.consume("user-42", searches=1)
+        quota.close()
+        with quotum.Quota.open(f"sqlite:{self.folder}/quota.db", plans=self.plans) as again:
+            self.assertEqual(again.usage("user-42").quotas[0].used, 1)
+
+    def test_a_store_that_cannot_be_opened_is_named(self):
+        with self.assertRaises(quotum.StoreError) as raised:
+            quotum.Quota.open(f"sqlite:{self.folder}/no/such/folder.db", plans=self.plans)
+        self.assertIn("folder.db", str(raised.exception))
+        self.assertEqual(raised.exception.retry, "never")
+
+    def test_a_forked_child_goes_on_and_disturbs_nobody(self):
+        self.assertTrue(self.quota.consume("user-42", searches=1))
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if self.quota.consume("user-42", searches=1).quotas[0].used == 2 else 1)
+        self.assertEqual(os.waitpid(child, 0)[1], 0)
+        self.assertEqual(self.quota.consume("user-42", searches=1).quotas[0].used, 3)
+        self.assertFalse(self.quota.consume("user-42", searches=1))
+
+    def test_an_engine_is_not_pickled(self):
+        with self.assertRaisesRegex(TypeError, "Quota"):
+            pickle.dumps(self.quota)
+
+    def test_the_stub_names_what_there_is(self):
+        stub = ast.parse(pathlib.Path(quotum._native.__file__).with_name("_native.pyi").read_text())
+        classes = {node.name: node for node in stub.body if isinstance(node, ast.ClassDef)}
+        for name, node in classes.items():
+            stubbed = {member.name for member in node.body if isinstance(member, ast.FunctionDef)}
+            members = {member for member in vars(getattr(quotum, name)) if not member.startswith("__")}
+            self.assertEqual({member for member in stubbed if not member.startswith("__")}, members, name)
 
 
 if __name__ == "__main__":

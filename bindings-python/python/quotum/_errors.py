@@ -1,0 +1,66 @@
+"""What can go wrong, other than a denial: a denial is a Decision."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from ._native import Decision
+
+
+class QuotumError(Exception):
+    """What went wrong, other than a denial: a denial is a Decision."""
+
+
+class InvalidArgumentError(QuotumError, ValueError):
+    """An argument that no call can have. Correct the call; asking again will not help."""
+
+
+class UnknownNameError(QuotumError, ValueError):
+    """A plan, metric, feature or scope that no plan knows: most often a typing error."""
+
+
+class PlansError(QuotumError, ValueError):
+    """Plans that were refused, or that are missing. The plans in force stay in force."""
+
+
+class ConflictError(QuotumError):
+    """An idempotency key that was used before with other arguments. Use a new key for another request."""
+
+
+class HoldExpiredError(QuotumError):
+    """A reservation that was settled too late: its units had been given back, and nothing was charged."""
+
+
+class HoldUnknownError(QuotumError, LookupError):
+    """A reservation that was never made here, or was resolved long ago."""
+
+
+class VerifyError(QuotumError):
+    """It is not known whether a token is valid."""
+
+
+class StoreError(QuotumError):
+    """The store could not answer. Its text says what to do."""
+
+    retry: Literal["never", "safe", "outcome_unknown"]
+    """Whether the same call may be made again: `outcome_unknown` where it may have been done."""
+
+    def __init__(self, message: str, retry: Literal["never", "safe", "outcome_unknown"] = "never") -> None:
+        super().__init__(message)
+        self.retry = retry
+
+
+class ClosedError(QuotumError):
+    """The engine was closed. Open another one."""
+
+
+class DeniedError(QuotumError):
+    """A denial, for those who want one as an exception: see Decision.raise_for_denied."""
+
+    decision: Decision
+    """The denied decision."""
+
+    def __init__(self, message: str, decision: Decision) -> None:
+        super().__init__(message)
+        self.decision = decision
