@@ -76,11 +76,8 @@ fn reserve_while_answers_are_lost(proxy: &Proxy, url: &str) {
     let quota = Quota::builder().plans(Plans::from_toml(plans).unwrap()).open(url).unwrap();
     assert!(quota.consume("ana", &[("tokens", 1)]).unwrap().allowed);
     for round in 0..20 {
-        let reserved = std::thread::scope(|scope| {
-            scope.spawn(|| proxy.act(0, Cut::AfterRequest));
-            std::thread::sleep(Duration::from_millis(5));
-            quota.reserve("ana", &[("tokens", 60)], Duration::from_secs(60)).unwrap().unwrap()
-        });
+        proxy.at_next_request(Cut::AfterRequest);
+        let reserved = quota.reserve("ana", &[("tokens", 60)], Duration::from_secs(60)).unwrap().unwrap();
         let decision = reserved.decision();
         assert!(decision.allowed && !decision.repeated, "{round}: {decision:?}");
         drop(reserved);

@@ -69,6 +69,11 @@ impl Proxy {
         self.address
     }
 
+    /// Has something done at the next request, of whichever connection.
+    pub fn at_next_request(&self, cut: Cut) {
+        *self.orders.next.lock().unwrap() = Some((0, cut));
+    }
+
     /// Does something at the request after so many others, of whichever connection, and waits until it is done.
     pub fn act(&self, after: u64, cut: Cut) {
         let before = self.orders.done.load(Ordering::Acquire);

@@ -85,9 +85,11 @@ impl Connections {
         loop {
             let attempt = match connection.take() {
                 Some(connection) => self.attempt(connection, statement, &text, turn.as_ref(), &time).await,
-                None => match self.connection().await {
-                    Ok(connection) => self.attempt(connection, statement, &text, turn.as_ref(), &time).await,
-                    Err(error) => Err(Failed::Finally(error)),
+                // What would be sent too late could not be waited for.
+                None => match tokio::time::timeout(time.left(), self.connection()).await {
+                    Ok(Ok(connection)) => self.attempt(connection, statement, &text, turn.as_ref(), &time).await,
+                    Ok(Err(error)) => Err(Failed::Finally(error)),
+                    Err(_) => Err(Failed::Finally(StoreError::Busy { waited: time.began.elapsed() })),
                 },
             };
             let failed = match attempt {
