@@ -72,7 +72,7 @@ fn a_reservation_on_redis_whose_answer_was_lost_is_the_callers_own() {
 /// What the store finds made already, because it has asked again, is not an earlier request's: it is released when its
 /// reservation is dropped.
 fn reserve_while_answers_are_lost(proxy: &Proxy, url: &str) {
-    let plans = "default_plan = 'all'\n[plans.all]\nquotas = { tokens = '100/day' }";
+    let plans = "default_plan = 'all'\n[plans.all]\nquotas = { tokens = '100/total' }";
     let quota = Quota::builder().plans(Plans::from_toml(plans).unwrap()).open(url).unwrap();
     assert!(quota.consume("ana", &[("tokens", 1)]).unwrap().allowed);
     for round in 0..20 {

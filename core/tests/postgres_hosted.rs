@@ -14,10 +14,10 @@ use servers::Postgres;
 
 const PLANS: &str = "default_plan = 'free'
 [plans.free]
-quotas = { jobs = '1/day' }
+quotas = { jobs = '1/total' }
 [plans.pro]
 rank = 1
-quotas = { jobs = '9/day' }";
+quotas = { jobs = '9/total' }";
 
 const USERS: &str = "
 CREATE TYPE standing AS ENUM ('active', 'past_due', 'canceled');
@@ -89,7 +89,7 @@ fn plans_are_read_from_a_table_and_from_the_file_while_it_is_empty() {
     let quota = open(&options);
     assert!(quota.check("ana", &[("jobs", 1)]).unwrap().allowed);
     server.psql(
-        r#"INSERT INTO catalog VALUES (3, '{"default_plan": "free", "plans": {"free": {"quotas": {"jobs": "5/day"}}}}')"#,
+        r#"INSERT INTO catalog VALUES (3, '{"default_plan": "free", "plans": {"free": {"quotas": {"jobs": "5/total"}}}}')"#,
     );
     let quota = open(&options);
     assert!(quota.check("ana", &[("jobs", 5)]).unwrap().allowed);

@@ -16,7 +16,7 @@ use quotum::{Error, Plans, Reason};
 const PATIENCE: Duration = Duration::from_secs(10);
 
 fn plans() -> Plans {
-    Plans::from_toml("default_plan = 'free'\n[plans.free]\nquotas = { jobs = '10/day' }").unwrap()
+    Plans::from_toml("default_plan = 'free'\n[plans.free]\nquotas = { jobs = '10/total' }").unwrap()
 }
 
 /// What the work comes to, on a thread that may be left behind.

@@ -17,7 +17,7 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 
-const PLANS: &str = "default_plan = 'free'\n[plans.free]\nquotas = { jobs = '3/day' }\nrates = { api = '5/minute' }";
+const PLANS: &str = "default_plan = 'free'\n[plans.free]\nquotas = { jobs = '3/total' }\nrates = { api = '5/minute' }";
 
 /// What must be found nowhere: tokens of every fate, and the pepper.
 const SECRETS: [&str; 6] = [

@@ -17,7 +17,7 @@ use servers::{Cut, Proxy};
 const PLANS: &str = "
 default_plan = 'free'
 [plans.free]
-quotas = { jobs = '100/day', calls = '100/day' }
+quotas = { jobs = '100/total', calls = '100/total' }
 allow_degraded = { jobs = 3 }
 ";
 
@@ -46,7 +46,7 @@ fn is_unavailable(decision: &Decision) -> bool {
     decision.denied.as_ref().is_some_and(|denial| denial.reason == Reason::StoreUnavailable)
 }
 
-/// Units used of the day's jobs, and consumed beyond the limit.
+/// Units used of the jobs, and consumed beyond the limit.
 fn jobs(quota: &Quota) -> (u64, u64) {
     let usage = quota.usage("ana").unwrap();
     let state = usage.quotas.iter().find(|state| &*state.metric == "jobs").unwrap();

@@ -9,12 +9,12 @@ const PLANS: &str = r#"
     default_plan = "free"
     [plans.free]
     features = { excel = false }
-    quotas = { jobs = "3/day", views = "unlimited" }
+    quotas = { jobs = "3/total", views = "unlimited" }
     rates = { api = "2/minute" }
     [plans.pro]
     rank = 1
     features = { excel = true }
-    quotas = { jobs = "300/day", views = "unlimited" }
+    quotas = { jobs = "300/total", views = "unlimited" }
     rates = { api = "2/minute" }
 "#;
 
