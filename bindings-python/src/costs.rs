@@ -2,6 +2,7 @@
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyInt, PyMapping};
+use quotum::UNITS_MAX;
 
 use crate::error::InvalidArgumentError;
 
@@ -45,6 +46,6 @@ fn units(metric: &str, value: &Bound<'_, PyAny>) -> PyResult<u64> {
     }
     let found = value.repr()?;
     Err(InvalidArgumentError::new_err(format!(
-        "argument `{metric}`: found {found}, expected a whole number from 0 to 9007199254740991 units"
+        "argument `{metric}`: found {found}, expected a whole number from 0 to {UNITS_MAX} units"
     )))
 }

@@ -35,16 +35,13 @@ impl Quota {
         .map_err(raise)
     }
 
-    fn states(
-        &self,
-        py: Python<'_>,
-        act: impl FnOnce(&blocking::Quota) -> Result<Vec<quotum::QuotaState>, quotum::Error> + Send,
-    ) -> PyResult<Vec<QuotaState>> {
-        let states = self.with(py, act)?;
-        Ok(states.into_iter().map(|inner| QuotaState { inner }).collect())
+    /// Changes what was used, and tells how the quotas then stand.
+    fn amend(&self, py: Python<'_>, subject: &str, costs: &Costs, amend: Amend) -> PyResult<Vec<QuotaState>> {
+        self.with(py, |quota| amend(quota, subject, &costs.borrowed())).map(QuotaState::all)
     }
 }
 
+type Amend = fn(&blocking::Quota, &str, &[(&str, u64)]) -> Result<Vec<quotum::QuotaState>, quotum::Error>;
 type Mapping<'a, 'py> = Option<&'a Bound<'py, PyMapping>>;
 
 #[pymethods]
@@ -127,8 +124,7 @@ impl Quota {
         costs: Mapping<'_, '_>,
         units: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Vec<QuotaState>> {
-        let costs = Costs::of(costs, units)?;
-        self.states(py, |quota| quota.refund(subject, &costs.borrowed()))
+        self.amend(py, subject, &Costs::of(costs, units)?, blocking::Quota::refund)
     }
 
     /// Lower levels, such as storage, that never reset.
@@ -140,8 +136,7 @@ impl Quota {
         costs: Mapping<'_, '_>,
         units: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Vec<QuotaState>> {
-        let costs = Costs::of(costs, units)?;
-        self.states(py, |quota| quota.give_back(subject, &costs.borrowed()))
+        self.amend(py, subject, &Costs::of(costs, units)?, blocking::Quota::give_back)
     }
 
     /// Grant units on top of the plan's limits, in the present periods only.
@@ -153,14 +148,13 @@ impl Quota {
         costs: Mapping<'_, '_>,
         units: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Vec<QuotaState>> {
-        let costs = Costs::of(costs, units)?;
-        self.states(py, |quota| quota.grant(subject, &costs.borrowed()))
+        self.amend(py, subject, &Costs::of(costs, units)?, blocking::Quota::grant)
     }
 
     /// Forget what was used of a metric in the present periods.
     #[pyo3(signature = (subject, metric, /))]
     fn reset_usage(&self, py: Python<'_>, subject: &str, metric: &str) -> PyResult<Vec<QuotaState>> {
-        self.states(py, |quota| quota.reset_usage(subject, metric))
+        self.with(py, |quota| quota.reset_usage(subject, metric)).map(QuotaState::all)
     }
 
     /// Every quota of a subject, its plan and its state.

@@ -51,7 +51,7 @@ impl Decision {
     /// The quotas that were asked about, as they stand after the decision.
     #[getter]
     fn quotas(&self) -> Vec<QuotaState> {
-        self.inner.quotas.iter().cloned().map(|inner| QuotaState { inner }).collect()
+        QuotaState::all(self.inner.quotas.clone())
     }
 
     /// Why not, where the request is denied.
@@ -223,6 +223,12 @@ pub(crate) struct QuotaState {
     pub(crate) inner: State,
 }
 
+impl QuotaState {
+    pub(crate) fn all(states: Vec<State>) -> Vec<Self> {
+        states.into_iter().map(|inner| Self { inner }).collect()
+    }
+}
+
 #[pymethods]
 impl QuotaState {
     /// What is counted.
@@ -389,7 +395,7 @@ impl Usage {
     /// Every quota of the plan, by metric.
     #[getter]
     fn quotas(&self) -> Vec<QuotaState> {
-        self.inner.quotas.iter().cloned().map(|inner| QuotaState { inner }).collect()
+        QuotaState::all(self.inner.quotas.clone())
     }
 
     /// The same as JSON can say it, with times as texts.
