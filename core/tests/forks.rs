@@ -340,25 +340,28 @@ fn sqlite() {
 #[test]
 fn postgres() {
     let server = Postgres::start();
-    for is_async in [false, true] {
-        let (serve, idle) = (server.options(), server.options());
-        parent_and_children_serve(|| Arc::new(serve.open().unwrap()), is_async);
-        children_that_ask_nothing_disturb_nobody(|| Arc::new(idle.open().unwrap()), is_async);
-    }
-    let options = server.options();
-    grandchildren_serve(|| Arc::new(options.open().unwrap()));
+    serves_after_forks(|| {
+        let options = server.options();
+        move || Arc::new(options.open().unwrap()) as Arc<dyn Store>
+    });
 }
 
 #[test]
 fn redis() {
     let server = Redis::start();
+    serves_after_forks(|| {
+        let options = server.options();
+        move || Arc::new(options.open().unwrap()) as Arc<dyn Store>
+    });
+}
+
+/// `place` names a new place on a server, at which any number of stores are opened.
+fn serves_after_forks<Open: Fn() -> Arc<dyn Store>>(place: impl Fn() -> Open) {
     for is_async in [false, true] {
-        let (serve, idle) = (server.options(), server.options());
-        parent_and_children_serve(|| Arc::new(serve.open().unwrap()), is_async);
-        children_that_ask_nothing_disturb_nobody(|| Arc::new(idle.open().unwrap()), is_async);
+        parent_and_children_serve(place(), is_async);
+        children_that_ask_nothing_disturb_nobody(place(), is_async);
     }
-    let options = server.options();
-    grandchildren_serve(|| Arc::new(options.open().unwrap()));
+    grandchildren_serve(place());
 }
 
 /// SQLite keeps in memory which locks a process has on a file. A child that trusted what it has inherited of that would

@@ -24,22 +24,15 @@ pub(super) type IsWanted<'w> = dyn Fn() -> bool + Sync + 'w;
 
 /// A server that charges are sent to.
 pub(super) trait Charges: Send + Sync + 'static {
-    /// Charges counters, all or none.
+    /// Charges counters, all or none. Sums of several charges only where they reach no threshold either: then no order
+    /// of the charges would have come to anything else.
     fn charge(
         &self,
         now: Timestamp,
         charges: &[Charge],
+        are_sums: bool,
         is_wanted: &IsWanted<'_>,
     ) -> impl Future<Output = Result<Charged, StoreError>> + Send;
-
-    /// Charges counters with the sums of several charges, where they fit and reach no threshold: then no order of
-    /// them would have come to anything else. Otherwise nothing is charged.
-    fn charge_sums(
-        &self,
-        now: Timestamp,
-        sums: &[Charge],
-        is_wanted: &IsWanted<'_>,
-    ) -> impl Future<Output = Result<Option<Vec<Balance>>, StoreError>> + Send;
 }
 
 /// The counters and limits of a charge: those of equal ones can be added up.
@@ -129,6 +122,7 @@ impl Drop for Lead {
         // Where the task was ended before its time, nobody must wait for it.
         if !self.is_over {
             let queue = self.combiner.0.lock().remove(&self.counters);
+            // Not under the lock: this wakes whoever waits.
             drop(queue);
         }
     }
@@ -139,9 +133,9 @@ async fn send(group: Vec<Waiting>, server: &impl Charges) {
     if group.len() > 1 {
         let now = group.iter().map(|waiting| waiting.now).max().unwrap_or_default();
         let is_wanted = || group.iter().any(Waiting::is_wanted);
-        match server.charge_sums(now, &sums(&group), &is_wanted).await {
-            Ok(Some(balances)) => return share_out(group, balances),
-            Ok(None) => {}
+        match server.charge(now, &sums(&group), true, &is_wanted).await {
+            Ok(charged) if charged.granted() => return share_out(group, charged.balances),
+            Ok(_) => {}
             Err(error) => return group.into_iter().for_each(|waiting| tell(waiting.answer, Err(error.clone()))),
         }
     }
@@ -153,7 +147,7 @@ async fn send(group: Vec<Waiting>, server: &impl Charges) {
             // The others would only wait as long again, one after the other.
             (Some(error), _) => Err(unsent(error.clone())),
             (None, Some(refused)) => Ok(refused),
-            (None, None) => server.charge(waiting.now, &waiting.charges, &|| waiting.is_wanted()).await,
+            (None, None) => server.charge(waiting.now, &waiting.charges, false, &|| waiting.is_wanted()).await,
         };
         match &charged {
             Ok(Charged { outcome: Outcome::Refused, balances, .. }) => full = Some(balances.clone()),

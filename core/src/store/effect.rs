@@ -7,8 +7,10 @@ use crate::error::Retry;
 pub(super) enum Effect {
     /// Nothing that matters: it reads, or does the same however often it comes.
     None,
-    /// Nothing: the server knows it by its name, and says what came of it.
-    Once,
+    /// Nothing: the server knows it by a name among its values, and says what came of it.
+    Named,
+    /// Nothing: it has no name, and the server knows it by the turn that it comes with.
+    InTurn,
     /// As much as the first time.
     Each,
 }
@@ -16,7 +18,7 @@ pub(super) enum Effect {
 impl Effect {
     /// Whether it may be sent again by whoever does not know that it was made.
     pub(super) const fn may_come_again(self) -> bool {
-        matches!(self, Self::None | Self::Once)
+        !matches!(self, Self::Each)
     }
 
     /// Whether it matters what came of an attempt whose answer was lost.
@@ -26,9 +28,6 @@ impl Effect {
 
     /// What the caller may do where nobody knows whether it was made.
     pub(super) const fn retry_if_lost(self) -> Retry {
-        match self {
-            Self::None => Retry::Safe,
-            Self::Once | Self::Each => Retry::OutcomeUnknown,
-        }
+        if self.is_in_doubt() { Retry::OutcomeUnknown } else { Retry::Safe }
     }
 }

@@ -37,18 +37,14 @@ impl Server {
 }
 
 impl Charges for Server {
-    async fn charge(&self, _: Timestamp, charges: &[Charge], _: &IsWanted<'_>) -> Result<Charged, StoreError> {
-        self.made(charges, false)
-    }
-
-    async fn charge_sums(
+    async fn charge(
         &self,
         _: Timestamp,
-        sums: &[Charge],
+        charges: &[Charge],
+        are_sums: bool,
         _: &IsWanted<'_>,
-    ) -> Result<Option<Vec<Balance>>, StoreError> {
-        let charged = self.made(sums, true)?;
-        Ok(charged.granted().then_some(charged.balances))
+    ) -> Result<Charged, StoreError> {
+        self.made(charges, are_sums)
     }
 }
 

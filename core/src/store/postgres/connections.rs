@@ -16,8 +16,9 @@ use super::statement::{Statement, TurnValues};
 use super::tls::Encryption;
 use crate::error::Retry;
 use crate::store::combining::{Charges, IsWanted};
+use crate::store::effect::Effect;
 use crate::store::turns::{Turn, Turns};
-use crate::store::{Balance, Charge, Charged, StoreError, StoreTime};
+use crate::store::{Charge, Charged, StoreError, StoreTime};
 
 /// How long to wait before a step is sent again whose answer was lost, at the most. The first time is at once.
 const PAUSE_MAX: Duration = Duration::from_millis(100);
@@ -79,7 +80,7 @@ impl Connections {
             return Err(unsent());
         }
         let mut time = Time::begin(self.terms.statement_timeout);
-        let mut turn = statement.takes_turn.then(|| self.turns.take());
+        let mut turn = (statement.effect == Effect::InTurn).then(|| self.turns.take());
         // How it was lost, once it was. What comes after that says nothing of what came of it.
         let mut lost = None;
         loop {
@@ -167,20 +168,11 @@ impl Charges for Connections {
         &self,
         now: Timestamp,
         charges: &[Charge],
+        are_sums: bool,
         is_wanted: &IsWanted<'_>,
     ) -> Result<Charged, StoreError> {
-        let rows = self.make(&counter::charging(now, charges, None, false)?, is_wanted).await?;
+        let rows = self.make(&counter::charging(now, charges, None, are_sums)?, is_wanted).await?;
         counter::charged(first(&rows)?)
-    }
-
-    async fn charge_sums(
-        &self,
-        now: Timestamp,
-        sums: &[Charge],
-        is_wanted: &IsWanted<'_>,
-    ) -> Result<Option<Vec<Balance>>, StoreError> {
-        let rows = self.make(&counter::charging(now, sums, None, true)?, is_wanted).await?;
-        counter::charged_sums(first(&rows)?)
     }
 }
 

@@ -245,13 +245,6 @@ pub(super) fn charged(row: &Row) -> Result<Charged, StoreError> {
     }
 }
 
-/// What each counter holds after it was charged with sums, from a row of the type `charged`; `None` where nothing was
-/// charged.
-pub(super) fn charged_sums(row: &Row) -> Result<Option<Vec<Balance>>, StoreError> {
-    let Charged { outcome, balances, .. } = charged(row)?;
-    Ok((outcome == Outcome::Granted).then_some(balances))
-}
-
 /// What became of a hold, from a row of the type `settled`.
 pub(super) fn settled(row: &Row) -> Result<Settled, StoreError> {
     let get = |error| damaged("a hold", &error);

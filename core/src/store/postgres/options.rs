@@ -162,7 +162,7 @@ impl PostgresOptions {
     }
 
     /// Whether each connection keeps the statements that it has made, so that the server need not read and plan them
-    /// anew: charges then take the server about two thirds of the time. `false` by default, because a pooler that hands
+    /// anew. `false` by default, because a pooler that hands
     /// connections on after each transaction must know about such statements: PgBouncer does from version 1.21 on, with
     /// `max_prepared_statements` above zero. Where it does not, a statement is unknown in the next session, or known
     /// there as another process's. To the server itself, say `true`.

@@ -26,9 +26,8 @@ pub(super) struct Statement {
     now_ms: i64,
     /// Whether the text is the host's, and sent as it is.
     is_hosted: bool,
+    /// A turn, where that is what it is known by, is its last values.
     pub(super) effect: Effect,
-    /// Whether it has no name to be known by, so that it comes with a turn.
-    pub(super) takes_turn: bool,
 }
 
 /// A value of a statement.
@@ -44,14 +43,7 @@ enum Given {
 impl Statement {
     /// A statement that only reads.
     pub(super) fn reading(sql: &str) -> Self {
-        Self {
-            sql: sql.to_owned(),
-            values: Vec::new(),
-            now_ms: 0,
-            is_hosted: false,
-            effect: Effect::None,
-            takes_turn: false,
-        }
+        Self { sql: sql.to_owned(), values: Vec::new(), now_ms: 0, is_hosted: false, effect: Effect::None }
     }
 
     /// A statement that may change something.
@@ -79,9 +71,9 @@ impl Statement {
         Self { now_ms: now.as_millisecond(), ..self }
     }
 
-    /// A step that the server knows when it comes again: by a name among its values, or else by a turn.
+    /// A step that the server knows when it comes again.
     pub(super) fn once(self, is_named: bool) -> Self {
-        Self { effect: Effect::Once, takes_turn: !is_named, ..self }
+        Self { effect: if is_named { Effect::Named } else { Effect::InTurn }, ..self }
     }
 
     /// With the next value.
@@ -131,7 +123,7 @@ impl Statement {
     }
 
     const fn turn_values(&self) -> usize {
-        if self.takes_turn { TURN } else { 0 }
+        if matches!(self.effect, Effect::InTurn) { TURN } else { 0 }
     }
 
     /// The values for the server, and their types.

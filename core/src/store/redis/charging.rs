@@ -9,7 +9,7 @@ use super::names::Names;
 use super::script::{CHARGE, Step};
 use super::server::Server;
 use crate::store::combining::{Charges, IsWanted};
-use crate::store::{Balance, Charge, Charged, Outcome, StoreError};
+use crate::store::{Charge, Charged, Outcome, StoreError};
 
 /// What charges are sent to, and under which names.
 pub(super) struct Charger {
@@ -17,8 +17,8 @@ pub(super) struct Charger {
     pub(super) names: Arc<Names>,
 }
 
-impl Charger {
-    async fn send(
+impl Charges for Charger {
+    async fn charge(
         &self,
         now: Timestamp,
         charges: &[Charge],
@@ -32,26 +32,5 @@ impl Charger {
         let step = step.in_turn().on(self.names.turns(&payer));
         let step = step.with_number(self.server.seats_kept_ms()).with(if are_sums { "1" } else { "0" });
         counter::charged(self.server.make_if_wanted(&counter::with_charges(step, charges), is_wanted).await?)
-    }
-}
-
-impl Charges for Charger {
-    async fn charge(
-        &self,
-        now: Timestamp,
-        charges: &[Charge],
-        is_wanted: &IsWanted<'_>,
-    ) -> Result<Charged, StoreError> {
-        self.send(now, charges, false, is_wanted).await
-    }
-
-    async fn charge_sums(
-        &self,
-        now: Timestamp,
-        sums: &[Charge],
-        is_wanted: &IsWanted<'_>,
-    ) -> Result<Option<Vec<Balance>>, StoreError> {
-        let Charged { outcome, balances, .. } = self.send(now, sums, true, is_wanted).await?;
-        Ok((outcome == Outcome::Granted).then_some(balances))
     }
 }

@@ -61,9 +61,8 @@ pub(super) struct Step {
     keys: Vec<String>,
     now_ms: i64,
     values: Vec<Vec<u8>>,
+    /// A turn, where that is what it is known by, is the first of its values.
     pub(super) effect: Effect,
-    /// Whether it has no name to be known by, so that it comes with a turn.
-    pub(super) takes_turn: bool,
 }
 
 impl Step {
@@ -76,7 +75,6 @@ impl Step {
             now_ms: now.as_millisecond(),
             values: Vec::new(),
             effect: Effect::Each,
-            takes_turn: false,
         }
     }
 
@@ -87,25 +85,17 @@ impl Step {
 
     /// A command that is no script. It may be made any number of times.
     pub(super) fn command(name: &'static str, key: String) -> Self {
-        Self {
-            script: None,
-            name,
-            keys: vec![key],
-            now_ms: 0,
-            values: Vec::new(),
-            effect: Effect::None,
-            takes_turn: false,
-        }
+        Self { script: None, name, keys: vec![key], now_ms: 0, values: Vec::new(), effect: Effect::None }
     }
 
     /// A step that the server knows by a name when it comes again.
     pub(super) fn named(self) -> Self {
-        Self { effect: Effect::Once, ..self }
+        Self { effect: Effect::Named, ..self }
     }
 
-    /// A step that the server knows by its turn when it comes again, which is then the first of its values.
+    /// A step that the server knows by its turn when it comes again.
     pub(super) fn in_turn(self) -> Self {
-        Self { effect: Effect::Once, takes_turn: true, ..self }
+        Self { effect: Effect::InTurn, ..self }
     }
 
     /// With the next value.

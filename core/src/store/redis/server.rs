@@ -97,7 +97,7 @@ impl Server {
     /// one whose answer was lost, where the server knows it when it comes again. Not when its time is over, which begins
     /// when it has a connection, nor when nobody wants to know.
     pub(super) async fn make_if_wanted(&self, step: &Step, is_wanted: &IsWanted<'_>) -> Result<Value, StoreError> {
-        let mut turn = step.takes_turn.then(|| self.turns.take());
+        let mut turn = (step.effect == Effect::InTurn).then(|| self.turns.take());
         let (mut with_text, mut pause) = (false, Duration::from_millis(2));
         // How it was lost, once it was. What comes after that says nothing of what came of it.
         let (mut ends_at, mut lost) = (None, None);
