@@ -9,7 +9,6 @@ use std::time::Duration;
 use jiff::Timestamp;
 use pollster::block_on;
 
-use crate::admin::Amend;
 use crate::builder;
 use crate::clock::Clock;
 use crate::decision::{Decision, QuotaState, Usage};
@@ -21,7 +20,7 @@ use crate::policy::Enforcement;
 use crate::rate::{RateDecision, RateKey};
 use crate::recall::Recalled;
 use crate::request::Request;
-use crate::reservation::{Held, Settlement};
+use crate::reservation::Settlement;
 use crate::store::{self, BreakerOptions, Census, Store, Subscriber, SubscriberQuery, Wait};
 use crate::subject::Subject;
 use crate::subscription::{Overrides, Subscription};
@@ -87,7 +86,7 @@ impl Quota {
         // What is in memory needs no future.
         match self.inner.admission.recall(request) {
             Recalled::Decided(decision) => decision,
-            Recalled::AskStore(found) => block_on(self.inner.admission.ask(Wait::Block, request, *found)),
+            Recalled::AskStore(found) => block_on(self.inner.admission.ask(self.inner.wait, request, *found)),
         }
     }
 
@@ -135,8 +134,7 @@ impl Quota {
         costs: &[(&str, u64)],
         ttl: Duration,
     ) -> Result<Result<Reservation, Decision>, Error> {
-        let reserved = block_on(self.inner.admission.reserve(Wait::Block, subject, costs, ttl, None))?;
-        Ok(reserved.map(Reservation::new))
+        Ok(block_on(self.inner.reserve(subject, costs, ttl))?.map(Reservation::new))
     }
 
     /// Sets units aside, once under an idempotency key. See [`crate::Quota::reserve_once`].
@@ -151,8 +149,7 @@ impl Quota {
         ttl: Duration,
         idempotency_key: &str,
     ) -> Result<Result<Reservation, Decision>, Error> {
-        let reserved = block_on(self.inner.admission.reserve(Wait::Block, subject, costs, ttl, Some(idempotency_key)))?;
-        Ok(reserved.map(Reservation::new))
+        Ok(block_on(self.inner.reserve_once(subject, costs, ttl, idempotency_key))?.map(Reservation::new))
     }
 
     /// Commits a reservation by its name. See [`crate::Quota::commit`].
@@ -161,7 +158,7 @@ impl Quota {
     ///
     /// As [`crate::Quota::commit`].
     pub fn commit(&self, reservation: HoldId, actual: &[(&str, u64)]) -> Result<Settlement, Error> {
-        block_on(self.inner.admission.commit(Wait::Block, reservation, actual))
+        block_on(self.inner.commit(reservation, actual))
     }
 
     /// Releases a reservation by its name. See [`crate::Quota::release`].
@@ -170,7 +167,7 @@ impl Quota {
     ///
     /// As [`crate::Quota::release`].
     pub fn release(&self, reservation: HoldId) -> Result<Settlement, Error> {
-        block_on(self.inner.admission.release(Wait::Block, reservation))
+        block_on(self.inner.release(reservation))
     }
 
     /// Gives units back. See [`crate::Quota::refund`].
@@ -179,7 +176,7 @@ impl Quota {
     ///
     /// As [`crate::Quota::refund`].
     pub fn refund(&self, subject: &str, costs: &[(&str, u64)]) -> Result<Vec<QuotaState>, Error> {
-        block_on(self.inner.admission.amend(Wait::Block, &self.inner.actor, subject, costs, Amend::Refund))
+        block_on(self.inner.refund(subject, costs))
     }
 
     /// Gives units of a level back. See [`crate::Quota::give_back`].
@@ -188,7 +185,7 @@ impl Quota {
     ///
     /// As [`crate::Quota::give_back`].
     pub fn give_back(&self, subject: &str, costs: &[(&str, u64)]) -> Result<Vec<QuotaState>, Error> {
-        block_on(self.inner.admission.amend(Wait::Block, &self.inner.actor, subject, costs, Amend::GiveBack))
+        block_on(self.inner.give_back(subject, costs))
     }
 
     /// Grants units on top of the limits of the current periods. See [`crate::Quota::grant`].
@@ -197,7 +194,7 @@ impl Quota {
     ///
     /// As [`crate::Quota::grant`].
     pub fn grant(&self, subject: &str, costs: &[(&str, u64)]) -> Result<Vec<QuotaState>, Error> {
-        block_on(self.inner.admission.amend(Wait::Block, &self.inner.actor, subject, costs, Amend::Grant))
+        block_on(self.inner.grant(subject, costs))
     }
 
     /// Forgets what a subject has used of a metric in the current periods. See [`crate::Quota::reset_usage`].
@@ -206,7 +203,7 @@ impl Quota {
     ///
     /// As [`crate::Quota::reset_usage`].
     pub fn reset_usage(&self, subject: &str, metric: &str) -> Result<Vec<QuotaState>, Error> {
-        block_on(self.inner.admission.amend(Wait::Block, &self.inner.actor, subject, &[(metric, 1)], Amend::Reset))
+        block_on(self.inner.reset_usage(subject, metric))
     }
 
     /// The limiter alone. See [`crate::Quota::rate`].
@@ -215,7 +212,7 @@ impl Quota {
     ///
     /// As [`crate::Quota::rate`].
     pub fn rate(&self, scope: &str, key: RateKey<'_>, cost: u64) -> Result<RateDecision, Error> {
-        block_on(self.inner.admission.rate(Wait::Block, scope, key, cost))
+        block_on(self.inner.rate(scope, key, cost))
     }
 
     /// Gives a key its whole allowance back. See [`crate::Quota::clear_rates`].
@@ -224,7 +221,7 @@ impl Quota {
     ///
     /// As [`crate::Quota::clear_rates`].
     pub fn clear_rates(&self, key: RateKey<'_>) -> Result<(), Error> {
-        block_on(self.inner.admission.clear_rates(Wait::Block, &self.inner.actor, key))
+        block_on(self.inner.clear_rates(key))
     }
 
     /// What an account page shows. See [`crate::Quota::usage`].
@@ -233,7 +230,7 @@ impl Quota {
     ///
     /// As [`crate::Quota::usage`].
     pub fn usage(&self, subject: &str) -> Result<Usage, Error> {
-        block_on(self.inner.admission.usage(Wait::Block, subject))
+        block_on(self.inner.usage(subject))
     }
 
     /// The value of a feature. See [`crate::Quota::feature`].
@@ -242,7 +239,7 @@ impl Quota {
     ///
     /// As [`crate::Quota::feature`].
     pub fn feature(&self, subject: &str, name: &str) -> Result<Option<FeatureValue>, Error> {
-        block_on(self.inner.admission.feature(Wait::Block, subject, name))
+        block_on(self.inner.feature(subject, name))
     }
 
     /// Decides whether the plan has a feature. See [`crate::Quota::require`].
@@ -269,7 +266,7 @@ impl Quota {
     ///
     /// As [`crate::Quota::plans`].
     pub fn plans(&self) -> Result<Vec<Arc<Plan>>, Error> {
-        Ok(block_on(self.inner.admission.plans(Wait::Block))?.visible().cloned().collect())
+        block_on(self.inner.plans())
     }
 
     /// Puts plans into the store. See [`crate::Quota::set_plans`].
@@ -278,7 +275,7 @@ impl Quota {
     ///
     /// As [`crate::Quota::set_plans`].
     pub fn set_plans(&self, plans: &Plans) -> Result<u64, Error> {
-        block_on(self.inner.admission.set_plans(Wait::Block, &self.inner.actor, plans))
+        block_on(self.inner.set_plans(plans))
     }
 
     /// Makes the next caller read the plans anew. See [`crate::Quota::clear_catalog`].
@@ -298,7 +295,7 @@ impl Quota {
     ///
     /// As [`crate::Quota::subscription`].
     pub fn subscription(&self, subject: &str) -> Result<Option<Subscription>, Error> {
-        block_on(self.inner.admission.subscription(Wait::Block, subject))
+        block_on(self.inner.subscription(subject))
     }
 
     /// Gives a subject a subscription. See [`crate::Quota::subscribe`].
@@ -307,7 +304,7 @@ impl Quota {
     ///
     /// As [`crate::Quota::subscribe`].
     pub fn subscribe(&self, subject: &str, subscription: Subscription) -> Result<(), Error> {
-        block_on(self.inner.admission.subscribe(Wait::Block, &self.inner.actor, subject, subscription))
+        block_on(self.inner.subscribe(subject, subscription))
     }
 
     /// Ends a subject's subscription. See [`crate::Quota::cancel`].
@@ -316,7 +313,7 @@ impl Quota {
     ///
     /// As [`crate::Quota::cancel`].
     pub fn cancel(&self, subject: &str) -> Result<Subscription, Error> {
-        block_on(self.inner.admission.cancel(Wait::Block, &self.inner.actor, subject))
+        block_on(self.inner.cancel(subject))
     }
 
     /// Gives a subject features and limits of its own. See [`crate::Quota::set_overrides`].
@@ -325,7 +322,7 @@ impl Quota {
     ///
     /// As [`crate::Quota::set_overrides`].
     pub fn set_overrides(&self, subject: &str, overrides: Overrides) -> Result<Subscription, Error> {
-        block_on(self.inner.admission.set_overrides(Wait::Block, &self.inner.actor, subject, overrides))
+        block_on(self.inner.set_overrides(subject, overrides))
     }
 
     /// Switches enforcement, of everything or of one metric. See [`crate::Quota::set_enforcement`].
@@ -334,7 +331,7 @@ impl Quota {
     ///
     /// As [`crate::Quota::set_enforcement`].
     pub fn set_enforcement(&self, metric: Option<&str>, mode: Enforcement) -> Result<(), Error> {
-        block_on(self.inner.admission.set_enforcement(Wait::Block, &self.inner.actor, metric, mode))
+        block_on(self.inner.set_enforcement(metric, mode))
     }
 
     /// Subjects that have a subscription, in pages. See [`crate::Quota::subscribers`].
@@ -343,7 +340,7 @@ impl Quota {
     ///
     /// As [`crate::Quota::subscribers`].
     pub fn subscribers(&self, query: &SubscriberQuery) -> Result<Vec<Subscriber>, Error> {
-        block_on(self.inner.admission.subscribers(Wait::Block, query))
+        block_on(self.inner.subscribers(query))
     }
 
     /// How many subjects are on each plan. See [`crate::Quota::census`].
@@ -352,7 +349,7 @@ impl Quota {
     ///
     /// As [`crate::Quota::census`].
     pub fn census(&self) -> Result<Vec<Census>, Error> {
-        block_on(self.inner.admission.census(Wait::Block))
+        block_on(self.inner.census())
     }
 
     /// Reads the store's log. See [`crate::Quota::events`].
@@ -361,7 +358,7 @@ impl Quota {
     ///
     /// As [`crate::Quota::events`].
     pub fn events(&self, query: &EventQuery) -> Result<Vec<Event>, Error> {
-        block_on(self.inner.admission.events(Wait::Block, query))
+        block_on(self.inner.events(query))
     }
 
     /// Whom a token speaks for. See [`crate::Quota::authenticate`].
@@ -370,11 +367,7 @@ impl Quota {
     ///
     /// As [`crate::Quota::authenticate`].
     pub fn authenticate(&self, token: &str) -> Result<Authenticated, Error> {
-        let admission = &self.inner.admission;
-        block_on(async {
-            admission.keep_up(Wait::Block).await;
-            admission.authenticate(admission.call(Wait::Block), token).await
-        })
+        block_on(self.inner.authenticate(token))
     }
 
     /// Has a token verified anew. See [`crate::Quota::forget_token`].
@@ -383,7 +376,7 @@ impl Quota {
     ///
     /// As [`crate::Quota::forget_token`].
     pub fn forget_token(&self, token: &str) -> Result<(), Error> {
-        block_on(self.inner.admission.forget_token(Wait::Block, &self.inner.actor, token))
+        block_on(self.inner.forget_token(token))
     }
 
     /// Has every token of a subject verified anew. See [`crate::Quota::forget_subject`].
@@ -392,7 +385,7 @@ impl Quota {
     ///
     /// As [`crate::Quota::forget_token`].
     pub fn forget_subject(&self, subject: &str) -> Result<(), Error> {
-        block_on(self.inner.admission.forget_subject(Wait::Block, &self.inner.actor, subject))
+        block_on(self.inner.forget_subject(subject))
     }
 
     /// Gives this handle up, and charges before what was granted without the store. See [`crate::Quota::close`].
@@ -401,7 +394,7 @@ impl Quota {
     ///
     /// As [`crate::Quota::close`].
     pub fn close(self) -> Result<(), Error> {
-        block_on(self.inner.close_in(Wait::Block))
+        block_on(self.inner.close())
     }
 
     /// How many events were dropped. See [`crate::Quota::events_dropped`].
@@ -426,6 +419,13 @@ impl Quota {
     /// The same engine for async callers.
     #[must_use]
     pub fn to_async(&self) -> crate::Quota {
+        crate::Quota { wait: Wait::Yield, ..self.inner.clone() }
+    }
+
+    /// The same verbs as futures, whose work is done on the thread that polls them, which may have to wait: for whoever
+    /// drives them in a way of its own, so that a signal ends the wait, say.
+    #[must_use]
+    pub fn to_futures(&self) -> crate::Quota {
         self.inner.clone()
     }
 }
@@ -435,29 +435,29 @@ impl Quota {
 #[derive(Debug)]
 #[must_use = "dropping a reservation releases what it holds"]
 pub struct Reservation {
-    held: Held,
+    inner: crate::Reservation,
 }
 
 impl Reservation {
-    const fn new(held: Held) -> Self {
-        Self { held }
+    const fn new(inner: crate::Reservation) -> Self {
+        Self { inner }
     }
 
     /// Its name. See [`crate::Reservation::id`].
     #[must_use]
     pub const fn id(&self) -> Option<HoldId> {
-        self.held.id()
+        self.inner.id()
     }
 
     /// The decision that allowed it.
     pub const fn decision(&self) -> &Decision {
-        self.held.decision()
+        self.inner.decision()
     }
 
     /// When its units are given back, unless it is settled before.
     #[must_use]
     pub const fn expires_at(&self) -> Timestamp {
-        self.held.expires_at()
+        self.inner.expires_at()
     }
 
     /// Charges what was really used. See [`crate::Reservation::commit`].
@@ -465,8 +465,8 @@ impl Reservation {
     /// # Errors
     ///
     /// As [`crate::Reservation::commit`].
-    pub fn commit(mut self, actual: &[(&str, u64)]) -> Result<Settlement, Error> {
-        block_on(self.held.commit_at_last(Wait::Block, actual))
+    pub fn commit(self, actual: &[(&str, u64)]) -> Result<Settlement, Error> {
+        block_on(self.inner.commit(actual))
     }
 
     /// Gives everything back. See [`crate::Reservation::release`].
@@ -474,19 +474,13 @@ impl Reservation {
     /// # Errors
     ///
     /// As [`crate::Reservation::commit`].
-    pub fn release(mut self) -> Result<Settlement, Error> {
-        block_on(self.held.release(Wait::Block))
+    pub fn release(self) -> Result<Settlement, Error> {
+        block_on(self.inner.release())
     }
 
     /// Lets the units stay held when this value is dropped. See [`crate::Reservation::detach`].
-    pub fn detach(mut self) -> Option<HoldId> {
-        self.held.detach()
-    }
-}
-
-impl Drop for Reservation {
-    fn drop(&mut self) {
-        self.held.release_now();
+    pub fn detach(self) -> Option<HoldId> {
+        self.inner.detach()
     }
 }
 

@@ -252,7 +252,7 @@ impl Builder {
         admission.begin_or_warn(call).await;
         // Bad plans are better refused now than at the first request.
         admission.catalog.plans(call).await?;
-        Ok(Quota { admission: Engine::new(admission, move || self.engine_of_child(&store)), actor: None })
+        Ok(Quota { admission: Engine::new(admission, move || self.engine_of_child(&store)), actor: None, wait })
     }
 
     /// The engine of a child process, which has nothing of its parent's: no lease, no debt, no cached record, and no

@@ -6,7 +6,9 @@
 //! [`RateLimit`]: https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/11/
 //! [problem document]: https://www.rfc-editor.org/rfc/rfc9457
 
+mod credentials;
 mod failure;
+mod hops;
 
 #[cfg(test)]
 mod tests;
@@ -19,6 +21,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use self::credentials::token_of;
+pub use self::hops::TrustedHops;
 use crate::decision::{Decision, Denial, QuotaState, Reason};
 use crate::error::Error;
 use crate::rate::RateState;

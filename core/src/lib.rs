@@ -43,6 +43,7 @@ mod lookup;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod observer;
+mod owned_request;
 mod plan;
 mod planted;
 mod policy;
@@ -74,6 +75,7 @@ pub use decision::{Decision, Denial, QuotaState, Reason, Usage};
 pub use error::{Error, Kind, Retry};
 pub use event::{Event, EventName, EventQuery};
 pub use observer::LoggedEvents;
+pub use owned_request::OwnedRequest;
 pub use plan::{
     CatalogStatus, EXACT_UP_TO, FeatureValue, InvalidLimit, Leasing, Limit, Plan, Plans, PlansError, PlansOrigin,
     Price, Problem, QuotaLimit, Rate, RateLimit, UNITS_MAX, WhenLapsed,

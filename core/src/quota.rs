@@ -21,6 +21,8 @@ use crate::usage::hold::HoldId;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 /// The engine: asks a store, decides by the plans. Clones share everything.
 ///
 /// Needs no particular async runtime, and none of its verbs blocks the one it runs on: what may wait for
@@ -65,6 +67,8 @@ use std::time::Duration;
 pub struct Quota {
     pub(crate) admission: Engine,
     pub(crate) actor: Actor,
+    /// Whether a store may do its work on the thread that polls.
+    pub(crate) wait: Wait,
 }
 
 impl Quota {
@@ -76,7 +80,7 @@ impl Quota {
     /// The same engine, for changes that `actor` makes: the audit log then says so.
     #[must_use]
     pub fn acting_as(&self, actor: &str) -> Self {
-        Self { admission: self.admission.clone(), actor: Some(actor.into()) }
+        Self { actor: Some(actor.into()), ..self.clone() }
     }
 
     /// A handle to a subject, for whoever asks about it often. The store is not asked yet.
@@ -99,7 +103,7 @@ impl Quota {
     /// something else. A denial is no error, and neither is a store that cannot answer: the decision then
     /// says [`StoreUnavailable`](crate::Reason::StoreUnavailable), unless the plan allows units without it.
     pub async fn admit(&self, request: &Request<'_>) -> Result<Decision, Error> {
-        self.admission.admit(Wait::Yield, request).await
+        self.admission.admit(self.wait, request).await
     }
 
     /// As [`admit`](Self::admit), where everything that the decision needs is in memory: features, rates,
@@ -123,7 +127,7 @@ impl Quota {
     ///
     /// As [`admit`](Self::admit).
     pub async fn consume(&self, subject: &str, costs: &[(&str, u64)]) -> Result<Decision, Error> {
-        self.admission.admit(Wait::Yield, &Request::by(subject).costs(costs)).await
+        self.admission.admit(self.wait, &Request::by(subject).costs(costs)).await
     }
 
     /// Charges like [`consume`](Self::consume), at most once under an idempotency key: asked for again, it
@@ -142,7 +146,7 @@ impl Quota {
         costs: &[(&str, u64)],
         idempotency_key: &str,
     ) -> Result<Decision, Error> {
-        self.admission.admit(Wait::Yield, &Request::by(subject).costs(costs).once(idempotency_key)).await
+        self.admission.admit(self.wait, &Request::by(subject).costs(costs).once(idempotency_key)).await
     }
 
     /// Whether [`consume`](Self::consume) would be allowed now. Consumes nothing, promises nothing:
@@ -152,7 +156,7 @@ impl Quota {
     ///
     /// As [`admit`](Self::admit).
     pub async fn check(&self, subject: &str, costs: &[(&str, u64)]) -> Result<Decision, Error> {
-        self.admission.admit(Wait::Yield, &Request::by(subject).costs(costs).looking()).await
+        self.admission.admit(self.wait, &Request::by(subject).costs(costs).looking()).await
     }
 
     /// Sets units aside for a request whose cost is known only when it is done: the reservation, or the
@@ -168,7 +172,11 @@ impl Quota {
         costs: &[(&str, u64)],
         ttl: Duration,
     ) -> Result<Result<Reservation, Decision>, Error> {
-        Ok(self.admission.reserve(Wait::Yield, subject, costs, ttl, None).await?.map(Reservation::new))
+        Ok(self
+            .admission
+            .reserve(self.wait, subject, costs, ttl, None)
+            .await?
+            .map(|held| Reservation::new(held, self.wait)))
     }
 
     /// Reserves like [`reserve`](Self::reserve), once under an idempotency key: asked for again, it is the
@@ -187,8 +195,8 @@ impl Quota {
         ttl: Duration,
         idempotency_key: &str,
     ) -> Result<Result<Reservation, Decision>, Error> {
-        let reserved = self.admission.reserve(Wait::Yield, subject, costs, ttl, Some(idempotency_key)).await?;
-        Ok(reserved.map(Reservation::new))
+        let reserved = self.admission.reserve(self.wait, subject, costs, ttl, Some(idempotency_key)).await?;
+        Ok(reserved.map(|held| Reservation::new(held, self.wait)))
     }
 
     /// Commits a reservation by its name, in this process or another:
@@ -198,7 +206,7 @@ impl Quota {
     ///
     /// [`Error::HoldExpired`], [`Error::HoldUnknown`], and [`Error::Store`] where the store cannot answer.
     pub async fn commit(&self, reservation: HoldId, actual: &[(&str, u64)]) -> Result<Settlement, Error> {
-        self.admission.commit(Wait::Yield, reservation, actual).await
+        self.admission.commit(self.wait, reservation, actual).await
     }
 
     /// Releases a reservation by its name: see [`Reservation::release`].
@@ -207,7 +215,7 @@ impl Quota {
     ///
     /// As [`commit`](Self::commit).
     pub async fn release(&self, reservation: HoldId) -> Result<Settlement, Error> {
-        self.admission.release(Wait::Yield, reservation).await
+        self.admission.release(self.wait, reservation).await
     }
 
     /// Gives units back to the current periods, overage first and never below zero, and returns how they
@@ -218,7 +226,7 @@ impl Quota {
     ///
     /// As [`consume`](Self::consume), and [`Error::Store`] where the store cannot answer.
     pub async fn refund(&self, subject: &str, costs: &[(&str, u64)]) -> Result<Vec<QuotaState>, Error> {
-        self.admission.amend(Wait::Yield, &self.actor, subject, costs, Amend::Refund).await
+        self.admission.amend(self.wait, &self.actor, subject, costs, Amend::Refund).await
     }
 
     /// Gives units of a level back, such as storage that was freed or a seat that was left: its `total`
@@ -228,7 +236,7 @@ impl Quota {
     ///
     /// As [`refund`](Self::refund).
     pub async fn give_back(&self, subject: &str, costs: &[(&str, u64)]) -> Result<Vec<QuotaState>, Error> {
-        self.admission.amend(Wait::Yield, &self.actor, subject, costs, Amend::GiveBack).await
+        self.admission.amend(self.wait, &self.actor, subject, costs, Amend::GiveBack).await
     }
 
     /// Grants units on top of the limits of the current periods: what support gives to somebody who has
@@ -238,7 +246,7 @@ impl Quota {
     ///
     /// As [`refund`](Self::refund).
     pub async fn grant(&self, subject: &str, costs: &[(&str, u64)]) -> Result<Vec<QuotaState>, Error> {
-        self.admission.amend(Wait::Yield, &self.actor, subject, costs, Amend::Grant).await
+        self.admission.amend(self.wait, &self.actor, subject, costs, Amend::Grant).await
     }
 
     /// Forgets what a subject has used of a metric in the current periods. What is reserved stays so.
@@ -247,7 +255,7 @@ impl Quota {
     ///
     /// As [`refund`](Self::refund).
     pub async fn reset_usage(&self, subject: &str, metric: &str) -> Result<Vec<QuotaState>, Error> {
-        self.admission.amend(Wait::Yield, &self.actor, subject, &[(metric, 1)], Amend::Reset).await
+        self.admission.amend(self.wait, &self.actor, subject, &[(metric, 1)], Amend::Reset).await
     }
 
     /// The limiter alone: counts `cost` on a scope's rate, for a key that need not be a subject, such as the
@@ -273,7 +281,7 @@ impl Quota {
     ///
     /// [`Error::Unknown`] for a scope that no plan names, [`Error::InvalidArgument`] for a cost of 0.
     pub async fn rate(&self, scope: &str, key: RateKey<'_>, cost: u64) -> Result<RateDecision, Error> {
-        self.admission.rate(Wait::Yield, scope, key, cost).await
+        self.admission.rate(self.wait, scope, key, cost).await
     }
 
     /// Gives a key its whole allowance back, in every scope, in this process. The audit log says so: a text as the
@@ -284,7 +292,7 @@ impl Quota {
     /// [`Error::NoPlans`], [`Error::Plans`] or [`Error::Store`] where there never were any plans, and
     /// [`Error::Store`] where the store cannot log it: it is cleared nevertheless.
     pub async fn clear_rates(&self, key: RateKey<'_>) -> Result<(), Error> {
-        self.admission.clear_rates(Wait::Yield, &self.actor, key).await
+        self.admission.clear_rates(self.wait, &self.actor, key).await
     }
 
     /// Every quota of a subject, its plan, trial and expiry: what an account page shows.
@@ -293,7 +301,7 @@ impl Quota {
     ///
     /// As [`consume`](Self::consume).
     pub async fn usage(&self, subject: &str) -> Result<Usage, Error> {
-        self.admission.usage(Wait::Yield, subject).await
+        self.admission.usage(self.wait, subject).await
     }
 
     /// The value of a feature; `None` where the plan does not name it or nothing is granted.
@@ -303,7 +311,7 @@ impl Quota {
     /// [`Error::Unknown`] for a feature that no plan names, [`Error::Store`] where the store cannot
     /// answer.
     pub async fn feature(&self, subject: &str, name: &str) -> Result<Option<FeatureValue>, Error> {
-        self.admission.feature(Wait::Yield, subject, name).await
+        self.admission.feature(self.wait, subject, name).await
     }
 
     /// Decides whether the subject's plan has a feature.
@@ -312,7 +320,7 @@ impl Quota {
     ///
     /// As [`feature`](Self::feature).
     pub async fn require(&self, subject: &str, name: &str) -> Result<Decision, Error> {
-        self.admission.admit(Wait::Yield, &Request::by(subject).feature(name)).await
+        self.admission.admit(self.wait, &Request::by(subject).feature(name)).await
     }
 
     /// Decides whether the subject's plan grants a value of a feature: 90 days of history where the
@@ -328,7 +336,7 @@ impl Quota {
         name: &str,
         value: impl Into<FeatureValue>,
     ) -> Result<Decision, Error> {
-        self.admission.admit(Wait::Yield, &Request::by(subject).feature_value(name, value)).await
+        self.admission.admit(self.wait, &Request::by(subject).feature_value(name, value)).await
     }
 
     /// The plans that the public may see, by rank.
@@ -337,7 +345,7 @@ impl Quota {
     ///
     /// [`Error::NoPlans`], [`Error::Plans`] or [`Error::Store`] where there never were any plans.
     pub async fn plans(&self) -> Result<Vec<Arc<Plan>>, Error> {
-        Ok(self.admission.plans(Wait::Yield).await?.visible().cloned().collect())
+        Ok(self.admission.plans(self.wait).await?.visible().cloned().collect())
     }
 
     /// Puts plans into the store, in place of those it has and of the plans file, and returns their
@@ -348,7 +356,7 @@ impl Quota {
     ///
     /// [`Error::Store`] where the store cannot keep them.
     pub async fn set_plans(&self, plans: &Plans) -> Result<u64, Error> {
-        self.admission.set_plans(Wait::Yield, &self.actor, plans).await
+        self.admission.set_plans(self.wait, &self.actor, plans).await
     }
 
     /// Makes the next caller read the plans anew, from the store or the plans file.
@@ -369,7 +377,7 @@ impl Quota {
     ///
     /// [`Error::Store`] where the store cannot answer.
     pub async fn subscription(&self, subject: &str) -> Result<Option<Subscription>, Error> {
-        self.admission.subscription(Wait::Yield, subject).await
+        self.admission.subscription(self.wait, subject).await
     }
 
     /// Gives a subject a subscription in place of any it had: in force at once in this process,
@@ -382,7 +390,7 @@ impl Quota {
     /// [`Error::InvalidArgument`] for a zone that does not exist, [`Error::Store`] where the store
     /// cannot keep it.
     pub async fn subscribe(&self, subject: &str, subscription: Subscription) -> Result<(), Error> {
-        self.admission.subscribe(Wait::Yield, &self.actor, subject, subscription).await
+        self.admission.subscribe(self.wait, &self.actor, subject, subscription).await
     }
 
     /// Ends a subject's subscription. What is paid for until `expires_at` still grants.
@@ -392,7 +400,7 @@ impl Quota {
     /// [`Error::InvalidArgument`] for a subject without a subscription, and as
     /// [`subscribe`](Self::subscribe).
     pub async fn cancel(&self, subject: &str) -> Result<Subscription, Error> {
-        self.admission.cancel(Wait::Yield, &self.actor, subject).await
+        self.admission.cancel(self.wait, &self.actor, subject).await
     }
 
     /// Gives a subject features and limits of its own, in place of all it had of its own before. A subject
@@ -402,7 +410,7 @@ impl Quota {
     ///
     /// As [`subscribe`](Self::subscribe).
     pub async fn set_overrides(&self, subject: &str, overrides: Overrides) -> Result<Subscription, Error> {
-        self.admission.set_overrides(Wait::Yield, &self.actor, subject, overrides).await
+        self.admission.set_overrides(self.wait, &self.actor, subject, overrides).await
     }
 
     /// Switches enforcement, of everything or of one metric: at once in this process, within
@@ -413,7 +421,7 @@ impl Quota {
     /// [`Error::Unknown`] for a metric that no plan names. [`Error::Store`] where the store cannot keep it:
     /// it is in force in this process nevertheless.
     pub async fn set_enforcement(&self, metric: Option<&str>, mode: Enforcement) -> Result<(), Error> {
-        self.admission.set_enforcement(Wait::Yield, &self.actor, metric, mode).await
+        self.admission.set_enforcement(self.wait, &self.actor, metric, mode).await
     }
 
     /// Subjects that have a subscription, in pages.
@@ -422,7 +430,7 @@ impl Quota {
     ///
     /// [`Error::Store`] where the store cannot answer.
     pub async fn subscribers(&self, query: &SubscriberQuery) -> Result<Vec<Subscriber>, Error> {
-        self.admission.subscribers(Wait::Yield, query).await
+        self.admission.subscribers(self.wait, query).await
     }
 
     /// How many subjects are on each plan, by the state of their subscription.
@@ -431,7 +439,7 @@ impl Quota {
     ///
     /// [`Error::Store`] where the store cannot answer.
     pub async fn census(&self) -> Result<Vec<Census>, Error> {
-        self.admission.census(Wait::Yield).await
+        self.admission.census(self.wait).await
     }
 
     /// Reads the store's log; [`EventQuery::changes`] is the audit trail.
@@ -440,7 +448,7 @@ impl Quota {
     ///
     /// [`Error::Store`] where the store cannot answer.
     pub async fn events(&self, query: &EventQuery) -> Result<Vec<Event>, Error> {
-        self.admission.events(Wait::Yield, query).await
+        self.admission.events(self.wait, query).await
     }
 
     /// Whom a token speaks for: from the cache, or from the verifier, which is asked once however many
@@ -451,8 +459,8 @@ impl Quota {
     /// [`Error::Verify`] where the verifier cannot tell, and [`Error::InvalidArgument`] for an engine that
     /// was built without one.
     pub async fn authenticate(&self, token: &str) -> Result<Authenticated, Error> {
-        self.admission.keep_up(Wait::Yield).await;
-        self.admission.authenticate(self.admission.call(Wait::Yield), token).await
+        self.admission.keep_up(self.wait).await;
+        self.admission.authenticate(self.admission.call(self.wait), token).await
     }
 
     /// Has a token verified anew, because it was revoked: at once in this process, within
@@ -464,7 +472,7 @@ impl Quota {
     /// nevertheless, also where the store [keeps identities](Builder::tokens_in_store). The others are told when
     /// the store answers again, as long as this process lives.
     pub async fn forget_token(&self, token: &str) -> Result<(), Error> {
-        self.admission.forget_token(Wait::Yield, &self.actor, token).await
+        self.admission.forget_token(self.wait, &self.actor, token).await
     }
 
     /// Has every token of a subject verified anew, and its subscription read anew: as
@@ -474,7 +482,7 @@ impl Quota {
     ///
     /// As [`forget_token`](Self::forget_token).
     pub async fn forget_subject(&self, subject: &str) -> Result<(), Error> {
-        self.admission.forget_subject(Wait::Yield, &self.actor, subject).await
+        self.admission.forget_subject(self.wait, &self.actor, subject).await
     }
 
     /// Gives this handle up, and does before what could not be done while the store could not be asked: charges
@@ -488,14 +496,17 @@ impl Quota {
     ///
     /// [`Error::Store`] where the store cannot answer: with the last handle, what was owed is lost.
     pub async fn close(self) -> Result<(), Error> {
-        self.close_in(Wait::Yield).await
-    }
-
-    pub(crate) async fn close_in(self, wait: Wait) -> Result<(), Error> {
+        let wait = self.wait;
         self.admission.return_all(wait).await;
         let settled = self.admission.settle_up(self.admission.call(wait), usize::MAX).await;
         unblocked(wait, move || drop(self)).await?;
         Ok(settled?)
+    }
+
+    /// The time by the engine's clock, which never steps back: for [`http::Mapping`](crate::http::Mapping).
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.admission.call_in_memory(self.wait).now
     }
 
     /// How many events were dropped because the callback or the log could not keep up.

@@ -155,7 +155,8 @@ impl<'r> Request<'r> {
         self
     }
 
-    pub(crate) const fn looking(mut self) -> Self {
+    /// It consumes nothing, as [`Quota::check`](crate::Quota::check).
+    pub const fn looking(mut self) -> Self {
         self.purpose = Purpose::Look;
         self
     }

@@ -50,6 +50,8 @@ const TTL_MAX: Duration = Duration::from_secs(7 * 24 * 3_600);
 #[must_use = "dropping a reservation releases what it holds"]
 pub struct Reservation {
     held: Held,
+    /// Whether its store may do its work on the thread that settles or drops it.
+    wait: Wait,
 }
 
 /// What a reservation of either kind is about.
@@ -96,8 +98,8 @@ impl Settlement {
 }
 
 impl Reservation {
-    pub(crate) const fn new(held: Held) -> Self {
-        Self { held }
+    pub(crate) const fn new(held: Held, wait: Wait) -> Self {
+        Self { held, wait }
     }
 
     /// Its name, by which another process may commit it. `None` where nothing is held, because enforcement
@@ -128,7 +130,7 @@ impl Reservation {
     /// reserved, or more units than can be counted: they stay held, and may be committed by the name that
     /// [`id`](Self::id) gave. [`Error::Store`] where the store cannot answer: what is held then expires.
     pub async fn commit(mut self, actual: &[(&str, u64)]) -> Result<Settlement, Error> {
-        self.held.commit_at_last(Wait::Yield, actual).await
+        self.held.commit_at_last(self.wait, actual).await
     }
 
     /// Gives everything back.
@@ -137,7 +139,7 @@ impl Reservation {
     ///
     /// As [`commit`](Self::commit).
     pub async fn release(mut self) -> Result<Settlement, Error> {
-        self.held.release(Wait::Yield).await
+        self.held.release(self.wait).await
     }
 
     /// Lets the units stay held when this value is dropped: another process will settle them, or they
@@ -148,11 +150,14 @@ impl Reservation {
 }
 
 impl Drop for Reservation {
-    /// Releases on a thread of its own, because a task must not be made to wait for a disk.
+    /// Releases on a thread of its own where a task would be made to wait for a disk.
     fn drop(&mut self) {
         let Some(id) = self.held.take_unless_repeated() else { return };
         let admission = Arc::clone(&self.held.admission);
         let release = move || admission.release_quietly(id);
+        if self.wait == Wait::Block {
+            return release();
+        }
         if let Err(error) = aside("quotum-release", release) {
             tracing::warn!(target: "quotum", %error, %id, "a dropped reservation was not released: it will expire");
         }
@@ -186,18 +191,6 @@ impl Drop for NeverReleased<'_> {
 }
 
 impl Held {
-    pub(crate) const fn id(&self) -> Option<HoldId> {
-        self.id
-    }
-
-    pub(crate) const fn decision(&self) -> &Decision {
-        &self.decision
-    }
-
-    pub(crate) const fn expires_at(&self) -> Timestamp {
-        self.expires_at
-    }
-
     /// What dropping it releases: not what another request under the same key has reserved. What is owed needs no
     /// store, and is released at once.
     fn take_unless_repeated(&mut self) -> Option<HoldId> {
@@ -263,13 +256,6 @@ impl Held {
             self.id = None;
         }
         settled
-    }
-
-    /// Releases on this thread, if there is anything to release.
-    pub(crate) fn release_now(&mut self) {
-        if let Some(id) = self.take_unless_repeated() {
-            self.admission.release_quietly(id);
-        }
     }
 }
 

@@ -154,7 +154,8 @@ fn no_token_and_no_pepper_is_ever_told() {
 #[cfg(feature = "tower")]
 fn over_http(quota: &Quota, everything: &Everything) {
     use http::{Request, Response};
-    use quotum::tower::{OwnedRequest, QuotaLayer, token_of};
+    use quotum::OwnedRequest;
+    use quotum::tower::{QuotaLayer, token_of};
     use tower::{Layer, ServiceExt, service_fn};
 
     let by_token = |parts: &http::request::Parts| {

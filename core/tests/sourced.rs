@@ -123,3 +123,35 @@ fn the_hosts_plans_are_read_and_only_changed_there() {
         std::thread::sleep(Duration::from_millis(1));
     }
 }
+
+#[test]
+fn a_function_that_may_block_is_called_on_the_thread_of_who_may_wait_and_of_no_task() {
+    let called_on = Arc::new(Mutex::new(Vec::new()));
+    let source = {
+        let called_on = Arc::clone(&called_on);
+        move |subject: &str| {
+            called_on.lock().unwrap().push(std::thread::current().id());
+            Ok::<_, Infallible>((subject == "ana").then(|| Subscription::active("pro", Timestamp::UNIX_EPOCH)))
+        }
+    };
+    let store = Sourced::around(Arc::new(MemoryStore::new())).blocking_subscriptions(source);
+    let quota = Quota::builder().plans(Plans::from_toml(PLANS).unwrap()).open_on(Arc::new(store)).unwrap();
+    assert!(quota.check("ana", &[("jobs", 5)]).unwrap().allowed);
+    quota.forget_subject("ana").unwrap();
+    assert!(pollster::block_on(quota.to_async().check("ana", &[("jobs", 5)])).unwrap().allowed);
+    let here = std::thread::current().id();
+    let called_here: Vec<bool> = called_on.lock().unwrap().iter().map(|thread| *thread == here).collect();
+    assert_eq!(called_here, [true, false]);
+}
+
+#[test]
+fn a_function_that_may_block_gives_the_plans() {
+    let source = || Ok::<_, String>(Some(StoredPlans { version: 1, plans: Plans::from_toml(PLANS).unwrap() }));
+    let store = Sourced::around(Arc::new(MemoryStore::new())).blocking_plans(source);
+    let quota = Quota::builder().open_on(Arc::new(store)).unwrap();
+    assert_eq!(quota.plans().unwrap().len(), 2);
+    let failing = || Err::<Option<StoredPlans>, _>("the table is gone");
+    let store = Sourced::around(Arc::new(MemoryStore::new())).blocking_plans(failing);
+    let refused = Quota::builder().open_on(Arc::new(store)).unwrap_err().to_string();
+    assert!(refused.contains("the plans of the host's cannot be read: the table is gone"), "{refused}");
+}

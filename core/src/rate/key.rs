@@ -109,14 +109,12 @@ impl RateKey<'_> {
 }
 
 /// A key that borrows nothing, for whoever keeps one while a request is under way.
-#[cfg(feature = "tower")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum OwnedKey {
     Text(Box<str>),
     Address(RateKey<'static>),
 }
 
-#[cfg(feature = "tower")]
 impl OwnedKey {
     pub(crate) fn borrowed(&self) -> RateKey<'_> {
         match self {
@@ -126,7 +124,6 @@ impl OwnedKey {
     }
 }
 
-#[cfg(feature = "tower")]
 impl From<RateKey<'_>> for OwnedKey {
     fn from(key: RateKey<'_>) -> Self {
         match key.0 {

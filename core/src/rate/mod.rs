@@ -44,7 +44,6 @@ mod table;
 
 pub use algorithm::Algorithm;
 pub use decision::{RateDecision, RateState};
-#[cfg(feature = "tower")]
 pub(crate) use key::OwnedKey;
 pub use key::RateKey;
 pub use table::{RatePlace, RateTable};

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::error::Retry;
 use crate::event::{Event, EventQuery};
+use crate::flight::unblocked;
 use crate::plan::Plans;
 use crate::subscription::Subscription;
 use crate::token::TokenDigest;
@@ -32,7 +33,8 @@ use crate::token::TokenDigest;
 ///
 /// The functions' futures are polled by whoever asks the engine: on the host's executor for [`Quota`](crate::Quota), on
 /// the calling thread, without one, for [`blocking::Quota`](crate::blocking::Quota). They are given up after the
-/// engine's `store_timeout`, and may be asked again at any time.
+/// engine's `store_timeout`, and may be asked again at any time. A function that may block is given to
+/// [`blocking_subscriptions`](Self::blocking_subscriptions) or [`blocking_plans`](Self::blocking_plans).
 ///
 /// ```
 /// use std::collections::HashMap;
@@ -65,7 +67,8 @@ pub struct Sourced {
 }
 
 /// A function of the host's.
-type Source<Q, A> = Box<dyn Fn(Q) -> Pin<Box<dyn Future<Output = Result<Option<A>, StoreError>> + Send>> + Send + Sync>;
+type Source<Q, A> =
+    Box<dyn Fn(Call, Q) -> Pin<Box<dyn Future<Output = Result<Option<A>, StoreError>> + Send>> + Send + Sync>;
 
 impl fmt::Debug for Sourced {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -94,9 +97,28 @@ impl Sourced {
         R: Future<Output = Result<Option<Subscription>, E>> + Send + 'static,
         E: fmt::Display,
     {
-        let ask = move |subject| {
+        let ask = move |_, subject| {
             let asked = source(subject);
             Box::pin(async move { asked.await.map_err(|error| failed("a subscription", &error)) }) as Pin<Box<_>>
+        };
+        Self { subscriptions: Some(Box::new(ask)), ..self }
+    }
+
+    /// As [`subscriptions`](Self::subscriptions), by a function that may block: for tasks it is called on a thread of
+    /// its own.
+    #[must_use]
+    pub fn blocking_subscriptions<F, E>(self, source: F) -> Self
+    where
+        F: Fn(&str) -> Result<Option<Subscription>, E> + Send + Sync + 'static,
+        E: fmt::Display + Send + 'static,
+    {
+        let source = Arc::new(source);
+        let ask = move |call: Call, subject: Arc<str>| {
+            let source = Arc::clone(&source);
+            Box::pin(async move {
+                let asked = unblocked(call.wait, move || source(&subject)).await?;
+                asked.map_err(|error| failed("a subscription", &error))
+            }) as Pin<Box<_>>
         };
         Self { subscriptions: Some(Box::new(ask)), ..self }
     }
@@ -109,17 +131,35 @@ impl Sourced {
         R: Future<Output = Result<Option<StoredPlans>, E>> + Send + 'static,
         E: fmt::Display,
     {
-        let ask = move |()| {
+        let ask = move |_, ()| {
             let asked = source();
             Box::pin(async move { asked.await.map_err(|error| failed("the plans", &error)) }) as Pin<Box<_>>
         };
         Self { plans: Some(Box::new(ask)), ..self }
     }
 
+    /// As [`plans`](Self::plans), by a function that may block: for tasks it is called on a thread of its own.
+    #[must_use]
+    pub fn blocking_plans<F, E>(self, source: F) -> Self
+    where
+        F: Fn() -> Result<Option<StoredPlans>, E> + Send + Sync + 'static,
+        E: fmt::Display + Send + 'static,
+    {
+        let source = Arc::new(source);
+        let ask = move |call: Call, ()| {
+            let source = Arc::clone(&source);
+            Box::pin(async move {
+                let asked = unblocked(call.wait, move || source()).await?;
+                asked.map_err(|error| failed("the plans", &error))
+            }) as Pin<Box<_>>
+        };
+        Self { plans: Some(Box::new(ask)), ..self }
+    }
+
     /// The subscription that the host has for a subject.
-    async fn hosted(&self, subject: &str) -> Result<Option<Subscription>, StoreError> {
+    async fn hosted(&self, call: Call, subject: &str) -> Result<Option<Subscription>, StoreError> {
         match &self.subscriptions {
-            Some(source) => source(subject.into()).await,
+            Some(source) => source(call, subject.into()).await,
             None => Ok(None),
         }
     }
@@ -145,7 +185,7 @@ pub(super) fn plans_kept_by_host() -> StoreError {
 impl Store for Sourced {
     fn plans(&self, call: Call) -> StoreFuture<'_, Option<StoredPlans>> {
         match &self.plans {
-            Some(source) => source(()),
+            Some(source) => source(call, ()),
             None => self.store.plans(call),
         }
     }
@@ -159,7 +199,7 @@ impl Store for Sourced {
 
     fn subscription<'a>(&'a self, call: Call, subject: &'a str) -> StoreFuture<'a, Option<Subscription>> {
         Box::pin(async move {
-            match self.hosted(subject).await? {
+            match self.hosted(call, subject).await? {
                 Some(hosted) => Ok(Some(hosted)),
                 None => self.store.subscription(call, subject).await,
             }
@@ -174,7 +214,7 @@ impl Store for Sourced {
         event: &'a Event,
     ) -> StoreFuture<'a, ()> {
         Box::pin(async move {
-            match self.hosted(subject).await? {
+            match self.hosted(call, subject).await? {
                 Some(_) => Err(kept_by_host(subject)),
                 None => self.store.put_subscription(call, subject, subscription, event).await,
             }
@@ -190,7 +230,7 @@ impl Store for Sourced {
         event: &'a Event,
     ) -> StoreFuture<'a, Option<Subscription>> {
         Box::pin(async move {
-            match self.hosted(subject).await? {
+            match self.hosted(call, subject).await? {
                 Some(hosted) => swap_hosted(subject, from, hosted),
                 None => self.store.swap_subscription(call, subject, from, to, event).await,
             }

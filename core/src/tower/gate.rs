@@ -2,12 +2,11 @@
 
 use ::http::request::Parts;
 
-use super::owned_request::OwnedRequest;
 use super::reserved::Reserved;
 use crate::error::{Error, Retry};
 use crate::http::{Answer, Mapping};
+use crate::owned_request::OwnedRequest;
 use crate::quota::Quota;
-use crate::store::Wait;
 
 /// What all requests of a service share.
 #[derive(Clone)]
@@ -22,7 +21,7 @@ impl Gate {
     pub(super) async fn admit(&self, asked: &OwnedRequest, parts: &mut Parts) -> Answer {
         match asked.admit(&self.quota).await {
             Ok((decision, reservation)) => {
-                let answer = self.mapping.answer(&decision, self.now());
+                let answer = self.mapping.answer(&decision, self.quota.now());
                 parts.extensions.insert(decision);
                 if let Some(reservation) = reservation {
                     parts.extensions.insert(Reserved::new(reservation));
@@ -31,13 +30,9 @@ impl Gate {
             }
             Err(error) => {
                 self.tell(&error);
-                self.mapping.answer_error(&error, self.now())
+                self.mapping.answer_error(&error, self.quota.now())
             }
         }
-    }
-
-    fn now(&self) -> jiff::Timestamp {
-        self.quota.admission.call(Wait::Yield).now
     }
 
     /// Mistakes are for the operator to mend; the others may be a client's doing, or pass.

@@ -7,9 +7,9 @@ use ::http::request::Parts;
 use tower_layer::Layer;
 
 use super::gate::Gate;
-use super::owned_request::OwnedRequest;
 use super::service::QuotaService;
 use crate::http::Mapping;
+use crate::owned_request::OwnedRequest;
 use crate::quota::Quota;
 
 /// Admits requests before the service that it is put around: see the [module](super).

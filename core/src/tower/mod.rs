@@ -1,8 +1,8 @@
 //! A middleware for [tower](https://docs.rs/tower): axum, hyper and whatever else speaks [`http`] types.
 //!
 //! [`QuotaLayer`] asks the engine before the inner service is called. What a request asks for is said by a
-//! function of the backend's, from the request's head to an [`OwnedRequest`]; nothing here reads a path or
-//! guesses a subject.
+//! function of the backend's, from the request's head to an [`OwnedRequest`](crate::OwnedRequest); nothing here
+//! reads a path or guesses a subject.
 //!
 //! - **Denied**: the inner service is not called, and the answer is that of [`quotum::http`](crate::http).
 //! - **Allowed**: the [`Decision`](crate::Decision) is among the request's extensions, and the `RateLimit`
@@ -12,7 +12,7 @@
 //!   an event of `tracing` that says all.
 //!
 //! What is charged stays charged if the inner service then fails, or if the client goes away. For work whose
-//! cost is known only afterwards, or that often fails, let the layer [`reserve`](OwnedRequest::reserve).
+//! cost is known only afterwards, or that often fails, let the layer [`reserve`](crate::OwnedRequest::reserve).
 //!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -20,8 +20,8 @@
 //! use http::request::Parts;
 //! use http::{Request, Response, StatusCode};
 //! use quotum::token::{Identity, blocking_verifier};
-//! use quotum::tower::{OwnedRequest, QuotaLayer, token_of};
-//! use quotum::{Decision, Plans, Quota};
+//! use quotum::tower::{QuotaLayer, token_of};
+//! use quotum::{Decision, OwnedRequest, Plans, Quota};
 //! use tower::{Layer, ServiceExt, service_fn};
 //!
 //! let plans = Plans::from_toml("default_plan = 'free'\n[plans.free]\nquotas = { searches = '1/day' }")?;
@@ -52,21 +52,17 @@
 //!
 //! [`http`]: https://docs.rs/http
 
-mod credentials;
+mod fields;
 mod gate;
-mod hops;
 mod layer;
-mod owned_request;
 mod reserved;
 mod response;
 mod service;
 #[cfg(test)]
 mod tests;
 
-pub use self::credentials::token_of;
-pub use self::hops::TrustedHops;
+pub use self::fields::{forwarded_for, token_of};
 pub use self::layer::QuotaLayer;
-pub use self::owned_request::OwnedRequest;
 pub use self::reserved::Reserved;
 pub use self::response::{add_fields, denied_response};
 pub use self::service::{QuotaFuture, QuotaService};

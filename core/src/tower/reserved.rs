@@ -6,7 +6,7 @@ use crate::reservation::Reservation;
 use crate::sync::Mutex;
 
 /// What a layer has reserved for a request, among its extensions: see
-/// [`OwnedRequest::reserve`](super::OwnedRequest::reserve).
+/// [`OwnedRequest::reserve`](crate::OwnedRequest::reserve).
 ///
 /// Extensions are clonable and a reservation is not, so all clones share one. If nobody takes it, it is
 /// released with the last of them: when the request is dropped, whether the handler has returned, failed or

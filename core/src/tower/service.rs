@@ -12,8 +12,8 @@ use futures_util::future::BoxFuture;
 use tower_service::Service;
 
 use super::gate::Gate;
-use super::owned_request::OwnedRequest;
 use super::response::{add_fields, denied_response};
+use crate::owned_request::OwnedRequest;
 
 /// What a [`QuotaService`] returns. Dropped at any moment, it leaves nothing half done: what was charged stays
 /// charged, and what was reserved is released.

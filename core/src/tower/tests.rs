@@ -13,10 +13,10 @@ use ::tower::{Layer, Service, ServiceExt, service_fn};
 use pollster::block_on;
 
 use super::*;
-use crate::http::Mapping;
+use crate::http::{Mapping, TrustedHops};
 use crate::store::{Call, Layered, MemoryStore, Step, Store, StoreError, StoreFuture};
 use crate::token::{Identity, VerifyError, blocking_verifier};
-use crate::{Decision, Enforcement, ManualClock, Plans, Quota, Reason, Retry};
+use crate::{Decision, Enforcement, ManualClock, OwnedRequest, Plans, Quota, Reason, Retry};
 
 const PLANS: &str = "default_plan = 'free'
 rates = { login = '2/minute' }
@@ -195,7 +195,11 @@ fn a_request_by_anyone_is_limited_by_its_address() {
     let handler = Handler::default();
     let by_address = |parts: &Parts| {
         let peer = "10.0.0.1".parse().unwrap();
-        Some(OwnedRequest::by_anyone().rate_for("login", TrustedHops::new(1).key(peer, &parts.headers), 1))
+        Some(OwnedRequest::by_anyone().rate_for(
+            "login",
+            TrustedHops::new(1).key(peer, forwarded_for(&parts.headers)),
+            1,
+        ))
     };
     let service = QuotaLayer::new(open(), by_address).layer(handler.clone());
     let from = |line: &str| ask(&service, Request::post("/login").header("x-forwarded-for", line).body(()).unwrap());

@@ -8,7 +8,9 @@ use std::time::Duration;
 use axum::extract::ConnectInfo;
 use axum::http::request::Parts;
 use quotum::Decision;
-use quotum::tower::{OwnedRequest, TrustedHops, token_of};
+use quotum::OwnedRequest;
+use quotum::http::TrustedHops;
+use quotum::tower::{forwarded_for, token_of};
 
 use crate::users::KEY_PREFIX;
 
@@ -20,7 +22,7 @@ pub(crate) fn by_address(scope: &'static str, hops: TrustedHops) -> impl Fn(&Par
     move |parts| {
         // Without an address, which a server always has, everybody shares one key.
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
-        let key = peer.map_or_else(|| "unknown".into(), |peer| hops.key(peer, &parts.headers));
+        let key = peer.map_or_else(|| "unknown".into(), |peer| hops.key(peer, forwarded_for(&parts.headers)));
         Some(OwnedRequest::by_anyone().rate_for(scope, key, 1))
     }
 }

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result};
 use job_platform::{Platform, Settings, StoreChoice, router};
 use quotum::Plans;
-use quotum::tower::TrustedHops;
+use quotum::http::TrustedHops;
 use tokio::net::TcpListener;
 
 const PLANS: &str = include_str!("../../plans/job-platform.toml");

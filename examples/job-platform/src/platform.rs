@@ -6,9 +6,9 @@ use std::time::Duration;
 use anyhow::Result;
 use parking_lot::Mutex;
 use quotum::http::Mapping;
+use quotum::http::TrustedHops;
 use quotum::store::Store;
 use quotum::token::TokenCacheOptions;
-use quotum::tower::TrustedHops;
 use quotum::{Clock, Plans, Quota, Reason, SystemClock, Timestamp};
 
 use crate::jobs::Jobs;

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use job_platform::{Platform, Settings, StoreChoice, router};
+use quotum::http::TrustedHops;
 use quotum::store::{Call, Layer, Layered, Step, Store, StoreError, StoreFuture};
-use quotum::tower::TrustedHops;
 use quotum::{Clock, ManualClock, Plans, Retry};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;

@@ -8,14 +8,14 @@ use crate::error::Error;
 use crate::plan::FeatureValue;
 use crate::quota::Quota;
 use crate::rate::{OwnedKey, RateKey};
-use crate::request::{Request, Who};
+use crate::request::{Pace, Purpose, Request, Who};
 use crate::reservation::Reservation;
 use crate::token::Secret;
 
 /// What a request asks for, as [`Request`], but borrowing nothing.
 ///
 /// ```
-/// use quotum::tower::OwnedRequest;
+/// use quotum::OwnedRequest;
 ///
 /// let export = OwnedRequest::with_token("key-of-ana").rate("api").feature("excel").cost("exports", 1);
 /// let login = OwnedRequest::by_anyone().rate_for("login", "ana@example.com".into(), 1);
@@ -29,6 +29,7 @@ pub struct OwnedRequest {
     features: Vec<(String, Option<FeatureValue>)>,
     costs: Vec<(String, u64)>,
     idempotency_key: Option<String>,
+    purpose: Purpose,
     reserved_for: Option<Duration>,
 }
 
@@ -66,7 +67,7 @@ impl OwnedRequest {
 
     fn of(who: OwnedWho) -> Self {
         let (features, costs) = (Vec::new(), Vec::new());
-        Self { who, pace: None, features, costs, idempotency_key: None, reserved_for: None }
+        Self { who, pace: None, features, costs, idempotency_key: None, purpose: Purpose::Charge, reserved_for: None }
     }
 
     /// It counts as one on a scope's rate, for its subject.
@@ -105,10 +106,9 @@ impl OwnedRequest {
         self
     }
 
-    /// What it costs is only set aside, for `ttl` at the most: the handler finds
-    /// [`Reserved`](super::Reserved) among the request's extensions, and commits what was really used. A
-    /// request that is not committed, for whatever reason, costs nothing; unless it was granted without the store,
-    /// and charged because the store came back meanwhile.
+    /// What it costs is only set aside, for `ttl` at the most: whoever serves the request commits what was really
+    /// used. A request that is not committed, for whatever reason, costs nothing; unless it was granted without the
+    /// store, and charged because the store came back meanwhile.
     ///
     /// Rate and features are decided first, and then the reservation is made: a request that is denied it has
     /// counted on its rate, as every other that is denied by a quota.
@@ -117,8 +117,12 @@ impl OwnedRequest {
         self
     }
 
-    /// What the engine decides, and what it has set aside.
-    pub(super) async fn admit(&self, quota: &Quota) -> Result<(Decision, Option<Reservation>), Error> {
+    /// What the engine decides, as [`Quota::admit`] does, and what it has set aside.
+    ///
+    /// # Errors
+    ///
+    /// As [`Quota::admit`].
+    pub async fn admit(&self, quota: &Quota) -> Result<(Decision, Option<Reservation>), Error> {
         let costs: Vec<(&str, u64)> = self.costs.iter().map(|(metric, units)| (metric.as_str(), *units)).collect();
         let Some(ttl) = self.reserved_for else {
             return Ok((quota.admit(&self.borrowed(&costs, self.idempotency_key.as_deref())).await?, None));
@@ -161,6 +165,28 @@ impl OwnedRequest {
                 None => request.feature(name),
             };
         }
-        Request { idempotency_key, ..request.costs(costs) }
+        Request { idempotency_key, purpose: self.purpose, ..request.costs(costs) }
+    }
+}
+
+impl From<&Request<'_>> for OwnedRequest {
+    fn from(request: &Request<'_>) -> Self {
+        let who = match request.who {
+            Who::Subject(subject) => OwnedWho::Subject(subject.into()),
+            Who::Held(subject) => OwnedWho::Subject(subject.id().into()),
+            Who::Token(token) => OwnedWho::Token(Secret::from(token)),
+            Who::Anyone => OwnedWho::Anyone,
+        };
+        let owned =
+            |Pace { scope, key, cost }| OwnedPace { scope: scope.to_owned(), key: key.map(OwnedKey::from), cost };
+        Self {
+            who,
+            pace: request.pace.map(owned),
+            features: request.features.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
+            costs: request.costs.iter().map(|(metric, units)| ((*metric).to_owned(), *units)).collect(),
+            idempotency_key: request.idempotency_key.map(str::to_owned),
+            purpose: request.purpose,
+            reserved_for: None,
+        }
     }
 }

@@ -2,8 +2,6 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use ::http::HeaderMap;
-
 use crate::rate::RateKey;
 
 /// How many proxies of one's own a request passes before it arrives: each of them appends the address that it
@@ -13,11 +11,10 @@ use crate::rate::RateKey;
 /// itself. Too small a number lumps clients together, too large a number lets them choose their address.
 ///
 /// ```
-/// use quotum::tower::TrustedHops;
+/// use quotum::http::TrustedHops;
 ///
-/// let proxy = "10.0.0.1".parse()?;
-/// let request = http::Request::get("/").header("x-forwarded-for", "1.2.3.4, 203.0.113.7").body(())?;
-/// let address = TrustedHops::new(1).address(proxy, request.headers());
+/// let (proxy, lines) = ("10.0.0.1".parse()?, ["1.2.3.4, 203.0.113.7"]);
+/// let address = TrustedHops::new(1).address(proxy, lines.iter().map(|line| line.as_bytes()));
 /// assert_eq!(address.to_string(), "203.0.113.7", "what the proxy saw, not what the client said");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -36,20 +33,26 @@ impl TrustedHops {
     /// It is `peer`, the address that this server was reached from, without proxies; and also where the field
     /// has fewer entries than there are proxies, or no address in the place of the client's, so that who came
     /// another way shares one address with all who did.
+    ///
+    /// `forwarded_for` are the lines of `X-Forwarded-For`, of which there may be several: they are one list.
     #[must_use]
-    pub fn address(self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+    pub fn address<'h, Lines>(self, peer: IpAddr, forwarded_for: Lines) -> IpAddr
+    where
+        Lines: IntoIterator<Item = &'h [u8], IntoIter: DoubleEndedIterator>,
+    {
         let Some(before) = self.0.checked_sub(1) else { return peer };
-        // A field that comes several times is one list, in the order of the lines.
-        let lines = headers.get_all("x-forwarded-for").iter().rev();
-        let entries = lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
+        let entries = forwarded_for.into_iter().rev().flat_map(|line| line.rsplit(|byte| *byte == b','));
         let entry = entries.skip(before).map(str::from_utf8).next();
         entry.and_then(Result::ok).and_then(|entry| parsed(entry.trim())).unwrap_or(peer)
     }
 
     /// The same as the key of a rate.
     #[must_use]
-    pub fn key(self, peer: IpAddr, headers: &HeaderMap) -> RateKey<'static> {
-        self.address(peer, headers).into()
+    pub fn key<'h, Lines>(self, peer: IpAddr, forwarded_for: Lines) -> RateKey<'static>
+    where
+        Lines: IntoIterator<Item = &'h [u8], IntoIter: DoubleEndedIterator>,
+    {
+        self.address(peer, forwarded_for).into()
     }
 }
 
@@ -62,7 +65,6 @@ fn parsed(entry: &str) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
-    use ::http::HeaderValue;
     use proptest::prelude::*;
 
     use super::*;
@@ -70,11 +72,8 @@ mod tests {
     const PEER: &str = "10.0.0.1";
 
     fn address(hops: usize, lines: &[&str]) -> String {
-        let mut headers = HeaderMap::new();
-        for line in lines {
-            headers.append("x-forwarded-for", HeaderValue::from_bytes(line.as_bytes()).unwrap());
-        }
-        TrustedHops::new(hops).address(PEER.parse().unwrap(), &headers).to_string()
+        let lines = lines.iter().map(|line| line.as_bytes());
+        TrustedHops::new(hops).address(PEER.parse().unwrap(), lines).to_string()
     }
 
     #[test]
@@ -118,11 +117,7 @@ mod tests {
 
     #[test]
     fn the_key_of_an_address_is_that_of_the_one_who_holds_it() {
-        let key = |line: &'static str| {
-            let headers =
-                HeaderMap::from_iter([(::http::HeaderName::from_static("x-forwarded-for"), line.parse().unwrap())]);
-            TrustedHops::new(1).key(PEER.parse().unwrap(), &headers)
-        };
+        let key = |line: &'static str| TrustedHops::new(1).key(PEER.parse().unwrap(), [line.as_bytes()]);
         assert_eq!(key("::ffff:203.0.113.7"), key("203.0.113.7"));
         assert_eq!(key("2001:db8::1"), key("2001:db8::ffff:1"));
         assert_ne!(key("203.0.113.7"), key("203.0.113.8"));
