@@ -58,6 +58,10 @@ impl Quota {
         Builder { inner: crate::Quota::builder() }
     }
 
+    pub(crate) fn of(quota: &crate::Quota) -> Self {
+        Self { inner: crate::Quota { wait: Wait::Block, ..quota.clone() } }
+    }
+
     /// The same engine, for changes that `actor` makes. See [`crate::Quota::acting_as`].
     #[must_use]
     pub fn acting_as(&self, actor: &str) -> Self {
@@ -492,6 +496,10 @@ pub struct Builder {
 }
 
 impl Builder {
+    pub(crate) const fn of(inner: builder::Builder) -> Self {
+        Self { inner }
+    }
+
     /// The plans file. See [`crate::Builder::plans_file`].
     pub fn plans_file(self, path: impl Into<PathBuf>) -> Self {
         Self { inner: self.inner.plans_file(path) }
@@ -585,6 +593,11 @@ impl Builder {
     /// After how many failures the store is left alone. See [`crate::Builder::breaker`].
     pub fn breaker(self, options: impl Into<Option<BreakerOptions>>) -> Self {
         Self { inner: self.inner.breaker(options) }
+    }
+
+    /// What is put around the store. See [`crate::Builder::around_store`].
+    pub fn around_store(self, wrap: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store> + Send + Sync + 'static) -> Self {
+        Self { inner: self.inner.around_store(wrap) }
     }
 
     /// Whether units are granted from leased blocks. See [`crate::Builder::lease`].

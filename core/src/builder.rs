@@ -20,6 +20,7 @@ use crate::record::{Changes, Records};
 use crate::store::{self, BreakerOptions, Guard, Layered, Store, StoreError, Timeout, Wait};
 use crate::token::{CALLS_MAX, Pepper, SecondLevel, TokenCacheOptions, Tokens, Verifier};
 use crate::usage::hold::HoldId;
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -46,6 +47,19 @@ pub struct Builder {
     store_timeout: Duration,
     breaker: Option<BreakerOptions>,
     lease: Leasing,
+    wrap: Wrap,
+}
+
+/// What is put around a store once it is open.
+#[derive(Default)]
+struct Wrap(Option<Box<WrapOnce>>);
+
+type WrapOnce = dyn FnOnce(Arc<dyn Store>) -> Arc<dyn Store> + Send + Sync;
+
+impl fmt::Debug for Wrap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Wrap(..)" } else { "Wrap" })
+    }
 }
 
 impl Builder {
@@ -69,6 +83,7 @@ impl Builder {
             store_timeout: Duration::from_secs(5),
             breaker: Some(BreakerOptions::default()),
             lease: Leasing::Auto,
+            wrap: Wrap::default(),
         }
     }
 
@@ -219,6 +234,33 @@ impl Builder {
         self
     }
 
+    /// What is put around the store once it is open, such as the host's own plans and subscriptions
+    /// ([`store::Sourced`]), or layers of the host's.
+    ///
+    /// ```
+    /// use std::convert::Infallible;
+    /// use std::sync::Arc;
+    /// use quotum::{Plans, Subscription, Timestamp, blocking::Quota, store::Sourced};
+    ///
+    /// let plans = Plans::from_toml("default_plan = 'free'\n[plans.free]\n[plans.pro]\nrank = 1\nfeatures = { excel = true }")?;
+    /// let pro = |_: &str| Ok::<_, Infallible>(Some(Subscription::active("pro", Timestamp::UNIX_EPOCH)));
+    /// let quota = Quota::builder()
+    ///     .plans(plans)
+    ///     .around_store(move |store| Arc::new(Sourced::around(store).blocking_subscriptions(pro)))
+    ///     .open("memory:")?;
+    /// assert!(quota.require("ana", "excel")?.allowed);
+    /// # Ok::<(), quotum::Error>(())
+    /// ```
+    pub fn around_store(mut self, wrap: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store> + Send + Sync + 'static) -> Self {
+        self.wrap = Wrap(Some(Box::new(wrap)));
+        self
+    }
+
+    /// The same settings, for synchronous callers.
+    pub fn blocking(self) -> crate::blocking::Builder {
+        crate::blocking::Builder::of(self)
+    }
+
     /// Opens the store that a URL names, such as `sqlite:quota.db` or `memory:`, and the engine on it.
     ///
     /// # Errors
@@ -240,7 +282,11 @@ impl Builder {
         self.open_in(Wait::Yield, store).await
     }
 
-    pub(crate) async fn open_in(self, wait: Wait, store: Arc<dyn Store>) -> Result<Quota, Error> {
+    pub(crate) async fn open_in(mut self, wait: Wait, store: Arc<dyn Store>) -> Result<Quota, Error> {
+        let store = match self.wrap.0.take() {
+            Some(wrap) => wrap(store),
+            None => store,
+        };
         let layered = self.layered(&store);
         let observer = Observer::start(&self.listeners, &layered).map_err(|error| StoreError::Failed {
             detail: format!("no thread could be started for events: {error}"),

@@ -503,6 +503,12 @@ impl Quota {
         Ok(settled?)
     }
 
+    /// The same engine for synchronous callers.
+    #[must_use]
+    pub fn to_blocking(&self) -> crate::blocking::Quota {
+        crate::blocking::Quota::of(self)
+    }
+
     /// The time by the engine's clock, which never steps back: for [`http::Mapping`](crate::http::Mapping).
     #[must_use]
     pub fn now(&self) -> Timestamp {
