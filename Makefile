@@ -53,7 +53,8 @@ simulate: rust
 test-python: rust python
 	test -x $(VENV)/bin/python || python3 -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --force-reinstall ./bindings-python
-	cd $(VENV) && bin/python -m unittest discover -v -s $(CURDIR)/bindings-python/tests
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r bindings-python/tests/requirements.txt
+	cd $(VENV) && bin/python -m pytest -p no:cacheprovider $(CURDIR)/bindings-python/tests
 
 test-node: rust node
 	node bindings-node/scripts/build.mjs

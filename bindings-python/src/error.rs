@@ -1,6 +1,7 @@
 //! The core's errors as Python's exceptions, which are in `quotum/_errors.py`.
 
-use pyo3::{PyErr, import_exception};
+use pyo3::prelude::*;
+use pyo3::{PyErr, import_exception, intern};
 use quotum::{Error, Retry};
 
 import_exception!(quotum._errors, ClosedError);
@@ -15,20 +16,38 @@ import_exception!(quotum._errors, StoreError);
 import_exception!(quotum._errors, UnknownNameError);
 import_exception!(quotum._errors, VerifyError);
 
+/// What an exception was in the core: what to tell a client of it, the core knows.
+#[pyclass(frozen)]
+struct Cause {
+    error: Error,
+}
+
 /// The exception that an error is raised as.
-pub(crate) fn raise(error: Error) -> PyErr {
+pub(crate) fn raise(py: Python<'_>, error: Error) -> PyErr {
     let text = error.to_string();
-    match error {
+    let exception = match &error {
         Error::InvalidArgument { .. } => InvalidArgumentError::new_err(text),
-        Error::Unknown { .. } => UnknownNameError::new_err(text),
+        Error::Unknown { kind, name, known } => {
+            UnknownNameError::new_err((text, kind.to_string(), name.clone(), known.clone()))
+        }
         Error::Plans(_) | Error::NoPlans => PlansError::new_err(text),
         Error::Conflict { .. } => ConflictError::new_err(text),
         Error::HoldExpired { .. } => HoldExpiredError::new_err(text),
         Error::HoldUnknown { .. } => HoldUnknownError::new_err(text),
-        Error::Store(error) => StoreError::new_err((text, retry(error.retry()))),
-        Error::Verify(_) => VerifyError::new_err(text),
+        Error::Store(_) => StoreError::new_err((text, retry(error.retry()))),
+        Error::Verify(_) => VerifyError::new_err((text, retry(error.retry()))),
         _ => QuotumError::new_err(text),
-    }
+    };
+    // Without it, a client is told less.
+    let _told =
+        Py::new(py, Cause { error }).and_then(|cause| exception.value(py).setattr(intern!(py, "_cause"), cause));
+    exception
+}
+
+/// The core's error that an exception was raised for, if it was.
+pub(crate) fn cause_of(exception: &Bound<'_, PyAny>) -> Option<Error> {
+    let cause = exception.getattr(intern!(exception.py(), "_cause")).ok()?;
+    cause.cast::<Cause>().ok().map(|cause| cause.get().error.clone())
 }
 
 const fn retry(retry: Retry) -> &'static str {

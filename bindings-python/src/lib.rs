@@ -1,21 +1,63 @@
 //! The Python module `quotum._native`: converts, calls the core, converts back.
 
-mod costs;
+mod answer;
+mod argument;
+mod bell;
+mod clock;
+mod decision;
+mod engine;
 mod error;
-mod quota;
+mod event;
+mod feature;
+mod fork;
+mod host;
+mod http;
+mod identity;
+mod json;
+mod options;
+mod plan;
+mod rate;
 mod reservation;
-mod result;
+mod subject;
+mod subscription;
+mod usage;
 
 use pyo3::prelude::*;
 
 #[pymodule]
-fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
-    module.add_class::<quota::Quota>()?;
-    module.add_class::<result::Decision>()?;
-    module.add_class::<result::Denial>()?;
-    module.add_class::<result::QuotaState>()?;
-    module.add_class::<result::Usage>()?;
-    module.add_class::<result::Settlement>()?;
-    module.add_class::<reservation::Reservation>()
+mod _native {
+    use pyo3::prelude::*;
+
+    #[pymodule_export]
+    use crate::answer::Answer;
+    #[pymodule_export]
+    use crate::clock::ManualClock;
+    #[pymodule_export]
+    use crate::decision::{Decision, Denial, QuotaState};
+    #[pymodule_export]
+    use crate::engine::{AsyncQuota, Engine, Quota};
+    #[pymodule_export]
+    use crate::event::Event;
+    #[pymodule_export]
+    use crate::http::{HttpAnswer, Mapping, client_address, token_of};
+    #[pymodule_export]
+    use crate::identity::Identity;
+    #[pymodule_export]
+    use crate::plan::{CatalogStatus, Plan, Plans};
+    #[pymodule_export]
+    use crate::rate::{RateDecision, RateState};
+    #[pymodule_export]
+    use crate::reservation::{AsyncReservation, Held, Reservation, Settlement};
+    #[pymodule_export]
+    use crate::subject::Subject;
+    #[pymodule_export]
+    use crate::subscription::{Census, Subscriber, Subscription};
+    #[pymodule_export]
+    use crate::usage::Usage;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        crate::fork::watch(module.py())
+    }
 }

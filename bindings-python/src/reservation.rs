@@ -1,45 +1,71 @@
 //! Units set aside: `with quota.reserve(...) as r: r.commit(tokens=n)`.
 
-use std::sync::{Mutex, PoisonError};
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyMapping};
-use quotum::blocking;
+use pyo3::types::{PyDict, PyMapping, PyTuple};
 
-use crate::costs::Costs;
-use crate::error::{DeniedError, HoldUnknownError, raise};
-use crate::result::{Decision, Settlement};
+use crate::answer::{Answer, Told};
+use crate::argument::Costs;
+use crate::decision::Decision;
+use crate::engine::Kind;
+use crate::error::{DeniedError, HoldUnknownError};
+use crate::fork::detached;
+use crate::json::to_python;
 
-/// Units set aside for one request, or the denial. True where they are set aside. As a context manager, what was not
-/// committed by its end is given back.
-#[pyclass(frozen, module = "quotum")]
-pub(crate) struct Reservation {
+/// Units set aside for one request, or the denial. True where they are set aside.
+#[pyclass(frozen, subclass, module = "quotum._native")]
+pub(crate) struct Held {
+    kind: Kind,
     decision: Py<Decision>,
     expires_at: Option<Timestamp>,
     id: Option<String>,
     /// Taken when it is settled.
-    open: Mutex<Option<blocking::Reservation>>,
+    open: Mutex<Option<quotum::Reservation>>,
 }
 
-impl Reservation {
-    pub(crate) fn new(py: Python<'_>, reserved: Result<blocking::Reservation, quotum::Decision>) -> PyResult<Self> {
-        let (inner, open) = match reserved {
+/// Units set aside for one request, or the denial. True where they are set aside. As a context manager, what was not
+/// committed by its end is given back.
+#[pyclass(frozen, extends = Held, module = "quotum")]
+pub(crate) struct Reservation;
+
+/// The same for tasks: settling it is awaited, and it is entered by `async with`.
+#[pyclass(frozen, extends = Held, module = "quotum")]
+pub(crate) struct AsyncReservation;
+
+/// What was reserved, or the denial, and for which kind of caller.
+pub(crate) struct Reserved {
+    pub(crate) kind: Kind,
+    pub(crate) reserved: Result<quotum::Reservation, quotum::Decision>,
+}
+
+impl Told for Reserved {
+    fn told(self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let (inner, open) = match self.reserved {
             Ok(open) => (open.decision().clone(), Some(open)),
             Err(denied) => (denied, None),
         };
-        let expires_at = open.as_ref().map(blocking::Reservation::expires_at);
-        let id = open.as_ref().and_then(blocking::Reservation::id).map(|id| id.to_string());
-        Ok(Self { decision: Py::new(py, Decision { inner })?, expires_at, id, open: Mutex::new(open) })
+        let held = Held {
+            kind: self.kind,
+            decision: Py::new(py, Decision { inner })?,
+            expires_at: open.as_ref().map(quotum::Reservation::expires_at),
+            id: open.as_ref().and_then(quotum::Reservation::id).map(|id| id.to_string()),
+            open: Mutex::new(open),
+        };
+        let held = PyClassInitializer::from(held);
+        Ok(match self.kind {
+            Kind::Blocking => Py::new(py, held.add_subclass(Reservation))?.into_any(),
+            Kind::Asyncio => Py::new(py, held.add_subclass(AsyncReservation))?.into_any(),
+        })
     }
+}
 
-    fn take(&self) -> Option<blocking::Reservation> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
+impl Held {
     /// What is open, in order to settle it.
-    fn settled_now(&self, py: Python<'_>) -> PyResult<blocking::Reservation> {
-        if let Some(open) = self.take() {
+    fn settled_now(&self, py: Python<'_>) -> PyResult<quotum::Reservation> {
+        if let Some(open) = self.open.lock().take() {
             return Ok(open);
         }
         match &self.decision.get().inner.denied {
@@ -47,10 +73,18 @@ impl Reservation {
             None => Err(HoldUnknownError::new_err("this reservation was settled already: it is settled once")),
         }
     }
+
+    /// Gives back what was not settled. Units that cannot be given back now expire.
+    fn let_go(&self, py: Python<'_>) {
+        let open = self.open.lock().take();
+        if open.is_some() {
+            detached(py, || drop(open));
+        }
+    }
 }
 
 #[pymethods]
-impl Reservation {
+impl Held {
     /// The decision.
     #[getter]
     fn decision(&self, py: Python<'_>) -> Py<Decision> {
@@ -80,34 +114,27 @@ impl Reservation {
     /// Raises HoldExpiredError where it is too late, HoldUnknownError where it was settled already, DeniedError where
     /// nothing was reserved, and StoreError where the store cannot answer.
     #[pyo3(signature = (costs = None, /, **actual))]
-    fn commit(
+    fn commit<'py>(
         &self,
-        py: Python<'_>,
-        costs: Option<&Bound<'_, PyMapping>>,
-        actual: Option<&Bound<'_, PyDict>>,
-    ) -> PyResult<Settlement> {
-        let actual = Costs::of(costs, actual)?;
+        py: Python<'py>,
+        costs: Option<&Bound<'py, PyMapping>>,
+        actual: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let actual = Costs::of(costs, actual)?.owned()?;
         let open = self.settled_now(py)?;
-        py.detach(|| open.commit(&actual.borrowed())).map(|inner| Settlement { inner }).map_err(raise)
+        self.kind.ask(py, async move { open.commit(&actual.borrowed()).await })
     }
 
     /// Give everything back. Raises as commit does.
-    fn release(&self, py: Python<'_>) -> PyResult<Settlement> {
+    fn release<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let open = self.settled_now(py)?;
-        py.detach(|| open.release()).map(|inner| Settlement { inner }).map_err(raise)
+        self.kind.ask(py, async move { open.release().await })
     }
 
-    fn __enter__(slf: Py<Self>) -> Py<Self> {
-        slf
-    }
-
-    /// Gives back what was not committed. What went wrong in the block matters more than whether that worked: units
-    /// that cannot be given back now expire.
-    #[pyo3(signature = (*_exception))]
-    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, pyo3::types::PyTuple>) {
-        if let Some(open) = self.take() {
-            py.detach(|| drop(open));
-        }
+    /// Leave the units held, for whoever settles them by their id, or until they expire. Returns the id.
+    fn detach(&self) -> Option<String> {
+        let open = self.open.lock().take();
+        open.and_then(quotum::Reservation::detach).map(|id| id.to_string())
     }
 
     fn __bool__(&self) -> bool {
@@ -118,7 +145,101 @@ impl Reservation {
         match (&self.id, &self.decision.get().inner.denied) {
             (_, Some(denial)) => format!("<Reservation denied: {denial}>"),
             (Some(id), None) => format!("<Reservation {id}>"),
-            (None, None) => "<Reservation of nothing that is counted>".to_owned(),
+            (None, None) => "<Reservation of nothing that is held>".to_owned(),
         }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        Python::try_attach(|py| self.let_go(py));
+    }
+}
+
+#[pymethods]
+impl Reservation {
+    fn __enter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    /// Gives back what was not committed. What went wrong in the block matters more than whether that worked.
+    #[pyo3(signature = (*_exception))]
+    fn __exit__(slf: PyRef<'_, Self>, py: Python<'_>, _exception: &Bound<'_, PyTuple>) {
+        slf.as_super().let_go(py);
+    }
+}
+
+#[pymethods]
+impl AsyncReservation {
+    fn __aenter__(slf: Py<Self>, py: Python<'_>) -> Answer {
+        Answer::known(Ok(slf.clone_ref(py).into_any()))
+    }
+
+    /// Gives back what was not committed, without waiting for it.
+    #[pyo3(signature = (*_exception))]
+    fn __aexit__(slf: PyRef<'_, Self>, py: Python<'_>, _exception: &Bound<'_, PyTuple>) -> Answer {
+        slf.as_super().let_go(py);
+        Answer::known(Ok(py.None()))
+    }
+}
+
+/// How a reservation was settled.
+#[pyclass(frozen, eq, module = "quotum")]
+#[derive(PartialEq)]
+pub(crate) struct Settlement {
+    inner: quotum::Settlement,
+}
+
+impl Settlement {
+    /// Units by metric.
+    fn by_metric(&self, units: impl Fn(&str) -> u64) -> BTreeMap<&str, u64> {
+        self.inner.parts.iter().map(|part| (&*part.key.metric, units(&part.key.metric))).collect()
+    }
+}
+
+#[pymethods]
+impl Settlement {
+    /// When, in UTC.
+    #[getter]
+    const fn at(&self) -> Timestamp {
+        self.inner.at
+    }
+
+    /// Whether it had been settled before; nothing was changed then.
+    #[getter]
+    const fn repeated(&self) -> bool {
+        self.inner.repeated
+    }
+
+    /// How many units of each metric were consumed, overage included.
+    #[getter]
+    fn consumed(&self) -> BTreeMap<&str, u64> {
+        self.by_metric(|metric| self.inner.consumed(metric))
+    }
+
+    /// How many of them did not fit into the tightest of the metric's limits.
+    #[getter]
+    fn overage(&self) -> BTreeMap<&str, u64> {
+        self.by_metric(|metric| self.inner.overage(metric))
+    }
+
+    /// The same as JSON can say it, with times as texts.
+    fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let fields = PyDict::new(py);
+        fields.set_item("at", to_python(py, &self.inner.at)?)?;
+        fields.set_item("repeated", self.inner.repeated)?;
+        fields.set_item("consumed", self.consumed())?;
+        fields.set_item("overage", self.overage())?;
+        Ok(fields)
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<Settlement of {:?}>", self.consumed())
+    }
+}
+
+impl Told for quotum::Settlement {
+    fn told(self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        Ok(Py::new(py, Settlement { inner: self })?.into_any())
     }
 }

@@ -7,17 +7,33 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from ._native import Decision
 
+Retry = Literal["never", "safe", "outcome_unknown"]
+"""Whether the same call may be made again."""
+
 
 class QuotumError(Exception):
     """What went wrong, other than a denial: a denial is a Decision."""
 
 
 class InvalidArgumentError(QuotumError, ValueError):
-    """An argument that no call can have. Correct the call; asking again will not help."""
+    """An argument that no call can have. Its text names it. Correct the call; asking again will not help."""
 
 
 class UnknownNameError(QuotumError, ValueError):
     """A plan, metric, feature or scope that no plan knows: most often a typing error."""
+
+    what: str
+    """What kind of name: `plan`, `metric`, `feature` or `scope`."""
+    name: str
+    """The name that is not known."""
+    known: list[str]
+    """The names that are."""
+
+    def __init__(self, message: str, what: str = "", name: str = "", known: list[str] | None = None) -> None:
+        super().__init__(message)
+        self.what = what
+        self.name = name
+        self.known = known or []
 
 
 class PlansError(QuotumError, ValueError):
@@ -37,16 +53,23 @@ class HoldUnknownError(QuotumError, LookupError):
 
 
 class VerifyError(QuotumError):
-    """It is not known whether a token is valid."""
+    """It is not known whether a token is valid: the verifier raised, or too many tokens are being verified."""
+
+    retry: Retry
+    """Whether the same token may be given again."""
+
+    def __init__(self, message: str, retry: Retry = "never") -> None:
+        super().__init__(message)
+        self.retry = retry
 
 
 class StoreError(QuotumError):
     """The store could not answer. Its text says what to do."""
 
-    retry: Literal["never", "safe", "outcome_unknown"]
+    retry: Retry
     """Whether the same call may be made again: `outcome_unknown` where it may have been done."""
 
-    def __init__(self, message: str, retry: Literal["never", "safe", "outcome_unknown"] = "never") -> None:
+    def __init__(self, message: str, retry: Retry = "never") -> None:
         super().__init__(message)
         self.retry = retry
 

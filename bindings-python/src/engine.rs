@@ -1,0 +1,654 @@
+//! The engine: every verb once, for synchronous callers and for tasks.
+
+use std::future::Future;
+use std::str::FromStr;
+use std::sync::{PoisonError, RwLock};
+
+use jiff::Timestamp;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyMapping, PyTuple};
+use quotum::store::SubscriberQuery;
+use quotum::{Enforcement, Error, EventName, EventQuery, FeatureValue, HoldId, OwnedRequest, Request, Status};
+
+use crate::answer::{Answer, Told, wait_for};
+use crate::argument::{Costs, Key, feature_value, features, refused, refused_value, span};
+use crate::error::{ClosedError, raise};
+use crate::fork::detached;
+use crate::json::to_python;
+use crate::options::Options;
+use crate::plan::{CatalogStatus, Plans};
+use crate::reservation::Reserved;
+use crate::subject::Subject;
+use crate::subscription::{Subscription, overrides, subscription};
+
+/// How an engine's callers get their answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// By waiting for them.
+    Blocking,
+    /// By awaiting them.
+    Asyncio,
+}
+
+impl Kind {
+    /// Asks the core: the answer, or what is awaited for it.
+    pub(crate) fn ask<'py, T: Told>(
+        self,
+        py: Python<'py>,
+        work: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        match self {
+            Self::Blocking => Ok(wait_for(py, work)?.told(py)?.into_bound(py)),
+            Self::Asyncio => Ok(Bound::new(py, Answer::asked(work))?.into_any()),
+        }
+    }
+
+    /// An answer that is known already.
+    fn answer<'py>(self, py: Python<'py>, known: Result<impl Told, Error>) -> PyResult<Bound<'py, PyAny>> {
+        let told = known.map_err(|error| raise(py, error)).and_then(|known| known.told(py));
+        match self {
+            Self::Blocking => Ok(told?.into_bound(py)),
+            Self::Asyncio => Ok(Bound::new(py, Answer::known(told))?.into_any()),
+        }
+    }
+}
+
+/// What Quota and AsyncQuota have in common: the verbs.
+#[pyclass(frozen, subclass, weakref, module = "quotum._native")]
+pub(crate) struct Engine {
+    kind: Kind,
+    /// Taken when it is closed.
+    open: RwLock<Option<quotum::Quota>>,
+}
+
+/// The engine: asks a store, decides by the plans. Safe to share between threads, and to inherit by fork.
+#[pyclass(frozen, extends = Engine, module = "quotum")]
+pub(crate) struct Quota;
+
+/// The engine for asyncio: the verbs of Quota, awaited. None of them blocks the event loop, and what can be answered from
+/// memory is, without a switch to another task.
+#[pyclass(frozen, extends = Engine, module = "quotum")]
+pub(crate) struct AsyncQuota;
+
+/// An engine that was opened, and for whom.
+struct Opened(Kind, quotum::Quota);
+
+impl Told for Opened {
+    fn told(self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let Self(kind, quota) = self;
+        let engine = PyClassInitializer::from(Engine { kind, open: RwLock::new(Some(quota)) });
+        let engine = match kind {
+            Kind::Blocking => Py::new(py, engine.add_subclass(Quota))?.into_any(),
+            Kind::Asyncio => Py::new(py, engine.add_subclass(AsyncQuota))?.into_any(),
+        };
+        py.import("quotum._closing")?.call_method1("watch", (&engine,))?;
+        Ok(engine)
+    }
+}
+
+impl Engine {
+    /// Does something with the engine at once, which must not wait for a store.
+    fn with<T>(&self, act: impl FnOnce(&quotum::Quota) -> T) -> PyResult<T> {
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        let open = open.as_ref().ok_or_else(|| ClosedError::new_err("this engine was closed: open another one"))?;
+        Ok(act(open))
+    }
+
+    fn quota(&self) -> PyResult<quotum::Quota> {
+        self.with(quotum::Quota::clone)
+    }
+
+    /// Asks the core for what may need the store.
+    fn ask<'py, T: Told, F>(
+        &self,
+        py: Python<'py>,
+        verb: impl FnOnce(quotum::Quota) -> F,
+    ) -> PyResult<Bound<'py, PyAny>>
+    where
+        F: Future<Output = Result<T, Error>> + Send + 'static,
+    {
+        self.kind.ask(py, verb(self.quota()?))
+    }
+
+    /// Decides on a request: from memory, where that can be.
+    pub(crate) fn decide<'py>(&self, py: Python<'py>, request: &Request<'_>) -> PyResult<Bound<'py, PyAny>> {
+        match self.with(|quota| quota.try_admit(request))? {
+            Some(known) => self.kind.answer(py, known),
+            None => {
+                let request = OwnedRequest::from(request);
+                self.ask(py, |quota| async move { Ok(request.admit(&quota).await?.0) })
+            }
+        }
+    }
+}
+
+/// The costs of a request that is only about them.
+fn request<'r>(subject: &'r str, costs: &'r [(&'r str, u64)], idempotency_key: Option<&'r str>) -> Request<'r> {
+    let request = Request::by(subject).costs(costs);
+    match idempotency_key {
+        Some(key) => request.once(key),
+        None => request,
+    }
+}
+
+fn word<T: FromStr<Err = Error>>(py: Python<'_>, word: &str) -> PyResult<T> {
+    word.parse().map_err(|error| raise(py, error))
+}
+
+#[pymethods]
+impl Engine {
+    /// Decide on everything that one request asks for: a rate, features and costs, all or nothing.
+    ///
+    /// It is by a subject, by whomever a token speaks for, or, with a rate_key, by nobody who is known. `rate` is the
+    /// scope that it counts on, rate_cost times, for its subject or for rate_key: any text, or an address of `ipaddress`.
+    /// `features` are names, pairs of a name and a value, or a mapping of both.
+    #[pyo3(signature = (subject = None, costs = None, /, *, token = None, rate = None, rate_key = None, rate_cost = 1,
+        features = None, idempotency_key = None, **units))]
+    #[expect(clippy::too_many_arguments, reason = "each is a keyword of the verb")]
+    fn admit<'py>(
+        &self,
+        py: Python<'py>,
+        subject: Option<&str>,
+        costs: Option<&Bound<'py, PyMapping>>,
+        token: Option<&str>,
+        rate: Option<&str>,
+        rate_key: Option<&Bound<'py, PyAny>>,
+        rate_cost: u64,
+        features: Option<&Bound<'py, PyAny>>,
+        idempotency_key: Option<&str>,
+        units: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let by = match (subject, token) {
+            (Some(subject), None) => Request::by(subject),
+            (None, Some(token)) => Request::with_token(token),
+            (None, None) => Request::by_anyone(),
+            (Some(_), Some(_)) => return Err(refused("token", "a subject too", "one of them")),
+        };
+        let asks = Asks { costs: Costs::of(costs, units)?, rate, rate_key, rate_cost, features, idempotency_key };
+        asks.of(by, |request| self.decide(py, request))
+    }
+
+    /// Whom a token speaks for: an Identity, or None for one that is malformed, unknown, revoked or expired.
+    ///
+    /// Raises VerifyError where the verifier cannot tell.
+    #[pyo3(signature = (token, /))]
+    fn authenticate<'py>(&self, py: Python<'py>, token: String) -> PyResult<Bound<'py, PyAny>> {
+        self.ask(py, |quota| async move { quota.authenticate(&token).await })
+    }
+
+    /// Charge every cost, or none where one does not fit. Under an idempotency key, once.
+    ///
+    /// Raises ConflictError where the key was used before with other arguments.
+    #[pyo3(signature = (subject, costs = None, /, *, idempotency_key = None, **units))]
+    fn consume<'py>(
+        &self,
+        py: Python<'py>,
+        subject: &str,
+        costs: Option<&Bound<'py, PyMapping>>,
+        idempotency_key: Option<&str>,
+        units: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let costs = Costs::of(costs, units)?;
+        self.decide(py, &request(subject, &costs.borrowed()?, idempotency_key))
+    }
+
+    /// Whether it would be allowed now. Consumes nothing, promises nothing.
+    #[pyo3(signature = (subject, costs = None, /, **units))]
+    fn check<'py>(
+        &self,
+        py: Python<'py>,
+        subject: &str,
+        costs: Option<&Bound<'py, PyMapping>>,
+        units: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let costs = Costs::of(costs, units)?;
+        self.decide(py, &request(subject, &costs.borrowed()?, None).looking())
+    }
+
+    /// Set units aside for as long as ttl, a timedelta or seconds, for a request whose cost is known later.
+    #[pyo3(signature = (subject, costs = None, /, *, ttl, idempotency_key = None, **units))]
+    fn reserve<'py>(
+        &self,
+        py: Python<'py>,
+        subject: String,
+        costs: Option<&Bound<'py, PyMapping>>,
+        ttl: &Bound<'_, PyAny>,
+        idempotency_key: Option<String>,
+        units: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let (costs, ttl, kind) = (Costs::of(costs, units)?.owned()?, span("ttl", ttl)?, self.kind);
+        self.ask(py, |quota| async move {
+            let reserved = match idempotency_key {
+                Some(key) => quota.reserve_once(&subject, &costs.borrowed(), ttl, &key).await?,
+                None => quota.reserve(&subject, &costs.borrowed(), ttl).await?,
+            };
+            Ok(Reserved { kind, reserved })
+        })
+    }
+
+    /// Commit a reservation by its id, in this process or another: see Reservation.commit.
+    #[pyo3(signature = (reservation, costs = None, /, **actual))]
+    fn commit<'py>(
+        &self,
+        py: Python<'py>,
+        reservation: &str,
+        costs: Option<&Bound<'py, PyMapping>>,
+        actual: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let (id, actual) = (word::<HoldId>(py, reservation)?, Costs::of(costs, actual)?.owned()?);
+        self.ask(py, |quota| async move { quota.commit(id, &actual.borrowed()).await })
+    }
+
+    /// Release a reservation by its id: see Reservation.release.
+    #[pyo3(signature = (reservation, /))]
+    fn release<'py>(&self, py: Python<'py>, reservation: &str) -> PyResult<Bound<'py, PyAny>> {
+        let id = word::<HoldId>(py, reservation)?;
+        self.ask(py, |quota| async move { quota.release(id).await })
+    }
+
+    /// Give back what was consumed in the present periods, overage first and never below zero.
+    #[pyo3(signature = (subject, costs = None, /, **units))]
+    fn refund<'py>(
+        &self,
+        py: Python<'py>,
+        subject: String,
+        costs: Option<&Bound<'py, PyMapping>>,
+        units: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let costs = Costs::of(costs, units)?.owned()?;
+        self.ask(py, |quota| async move { quota.refund(&subject, &costs.borrowed()).await })
+    }
+
+    /// Lower levels, such as storage, that never reset.
+    #[pyo3(signature = (subject, costs = None, /, **units))]
+    fn give_back<'py>(
+        &self,
+        py: Python<'py>,
+        subject: String,
+        costs: Option<&Bound<'py, PyMapping>>,
+        units: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let costs = Costs::of(costs, units)?.owned()?;
+        self.ask(py, |quota| async move { quota.give_back(&subject, &costs.borrowed()).await })
+    }
+
+    /// Grant units on top of the plan's limits, in the present periods only.
+    #[pyo3(signature = (subject, costs = None, /, **units))]
+    fn grant<'py>(
+        &self,
+        py: Python<'py>,
+        subject: String,
+        costs: Option<&Bound<'py, PyMapping>>,
+        units: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let costs = Costs::of(costs, units)?.owned()?;
+        self.ask(py, |quota| async move { quota.grant(&subject, &costs.borrowed()).await })
+    }
+
+    /// Forget what was used of a metric in the present periods. What is reserved stays so.
+    #[pyo3(signature = (subject, metric, /))]
+    fn reset_usage<'py>(&self, py: Python<'py>, subject: String, metric: String) -> PyResult<Bound<'py, PyAny>> {
+        self.ask(py, |quota| async move { quota.reset_usage(&subject, &metric).await })
+    }
+
+    /// Every quota of a subject, its plan and its state: what an account page shows.
+    #[pyo3(signature = (subject, /))]
+    fn usage<'py>(&self, py: Python<'py>, subject: String) -> PyResult<Bound<'py, PyAny>> {
+        self.ask(py, |quota| async move { quota.usage(&subject).await })
+    }
+
+    /// What a subject's plan has of a feature; None where it has nothing of it.
+    #[pyo3(signature = (subject, name, /))]
+    fn feature<'py>(&self, py: Python<'py>, subject: String, name: String) -> PyResult<Bound<'py, PyAny>> {
+        self.ask(py, |quota| async move { quota.feature(&subject, &name).await })
+    }
+
+    /// Whether a subject's plan has a feature, or as much of it as value.
+    #[pyo3(signature = (subject, name, value = None, /))]
+    fn require<'py>(
+        &self,
+        py: Python<'py>,
+        subject: &str,
+        name: &str,
+        value: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let request = match value {
+            Some(value) => Request::by(subject).feature_value(name, feature_value(name, value)?),
+            None => Request::by(subject).feature(name),
+        };
+        self.decide(py, &request)
+    }
+
+    /// The limiter alone: count cost on a scope's rate, for a key that need not be a subject: any text, or an address of
+    /// `ipaddress`. An IPv6 address counts for its /64.
+    #[pyo3(signature = (scope, key, cost = 1, /))]
+    fn rate<'py>(
+        &self,
+        py: Python<'py>,
+        scope: String,
+        key: &Bound<'py, PyAny>,
+        cost: u64,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let key = Key::of(key)?.owned()?;
+        self.ask(py, |quota| async move { quota.rate(&scope, key.borrowed(), cost).await })
+    }
+
+    /// Give a key its whole allowance back, in every scope.
+    #[pyo3(signature = (key, /))]
+    fn clear_rates<'py>(&self, py: Python<'py>, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let key = Key::of(key)?.owned()?;
+        self.ask(py, |quota| async move { quota.clear_rates(key.borrowed()).await })
+    }
+
+    /// The plans that the public may see, by rank.
+    fn plans<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.ask(py, |quota| async move { quota.plans().await })
+    }
+
+    /// Put plans into the store, in place of those it has and of the plans file: quotum.Plans, a plans file's dictionary,
+    /// or its path. Returns their version.
+    #[pyo3(signature = (plans, /))]
+    fn set_plans<'py>(&self, py: Python<'py>, plans: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let plans = Plans::of("plans", plans)?;
+        self.ask(py, |quota| async move { quota.set_plans(&plans).await })
+    }
+
+    /// Have the next caller read the plans anew, from the store or the plans file.
+    fn clear_catalog(&self) -> PyResult<()> {
+        self.with(quotum::Quota::clear_catalog)
+    }
+
+    /// Where the plans in force came from, and whether the last refresh failed.
+    #[getter]
+    fn catalog_status(&self) -> PyResult<Option<CatalogStatus>> {
+        Ok(self.with(quotum::Quota::catalog_status)?.map(|inner| CatalogStatus { inner }))
+    }
+
+    /// The subscription of a subject as the store has it; None for a subject on the default plan.
+    #[pyo3(signature = (subject, /))]
+    fn subscription<'py>(&self, py: Python<'py>, subject: String) -> PyResult<Bound<'py, PyAny>> {
+        self.ask(py, |quota| async move { quota.subscription(&subject).await })
+    }
+
+    /// Give a subject a subscription in place of any it had: a Subscription, or a plan's id and whatever else is to be
+    /// said of it. In force at once in this process, elsewhere within a second.
+    #[pyo3(signature = (subject, plan, /, **fields))]
+    fn subscribe<'py>(
+        &self,
+        py: Python<'py>,
+        subject: String,
+        plan: &Bound<'py, PyAny>,
+        fields: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let given = plan.cast::<Subscription>().ok().filter(|_| fields.is_none());
+        let subscription = match (given, plan.extract::<String>()) {
+            (Some(given), _) => given.get().inner.clone(),
+            (None, Ok(plan)) => subscription(plan, fields, self.with(quotum::Quota::now)?)?,
+            (None, Err(_)) => {
+                return Err(refused_value("plan", plan, "the id of a plan, or a Subscription and no fields beside it"));
+            }
+        };
+        self.ask(py, |quota| async move { quota.subscribe(&subject, subscription).await })
+    }
+
+    /// End a subject's subscription. What is paid for until expires_at still grants.
+    #[pyo3(signature = (subject, /))]
+    fn cancel<'py>(&self, py: Python<'py>, subject: String) -> PyResult<Bound<'py, PyAny>> {
+        self.ask(py, |quota| async move { quota.cancel(&subject).await })
+    }
+
+    /// Give a subject features and limits of its own, in place of all it had of its own before, such as
+    /// quotas={"searches": ["5/day", "100/month"]}.
+    #[pyo3(signature = (subject, /, *, features = None, quotas = None))]
+    fn set_overrides<'py>(
+        &self,
+        py: Python<'py>,
+        subject: String,
+        features: Option<&Bound<'py, PyMapping>>,
+        quotas: Option<&Bound<'py, PyMapping>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let overrides = overrides(features, quotas)?;
+        self.ask(py, |quota| async move { quota.set_overrides(&subject, overrides).await })
+    }
+
+    /// Switch enforcement, of everything or of one metric: "enforce", "shadow" or "off". At once in this process, within a
+    /// second in others.
+    #[pyo3(signature = (mode, /, *, metric = None))]
+    fn set_enforcement<'py>(&self, py: Python<'py>, mode: &str, metric: Option<String>) -> PyResult<Bound<'py, PyAny>> {
+        let mode = word::<Enforcement>(py, mode)?;
+        self.ask(py, |quota| async move { quota.set_enforcement(metric.as_deref(), mode).await })
+    }
+
+    /// Subjects that have a subscription, in the order of their ids, in pages: `after` is the last one of the page before.
+    #[pyo3(signature = (*, after = None, containing = None, plan = None, status = None, account = None, limit = 100))]
+    #[expect(clippy::too_many_arguments, reason = "each is a keyword of the verb")]
+    fn subscribers<'py>(
+        &self,
+        py: Python<'py>,
+        after: Option<&str>,
+        containing: Option<String>,
+        plan: Option<String>,
+        status: Option<&str>,
+        account: Option<String>,
+        limit: usize,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let status = status.map(|status| word::<Status>(py, status)).transpose()?;
+        let query = SubscriberQuery { after: after.map(Into::into), containing, plan, status, account, limit };
+        self.ask(py, |quota| async move { quota.subscribers(&query).await })
+    }
+
+    /// How many subjects are on each plan, by the state of their subscription.
+    fn census<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.ask(py, |quota| async move { quota.census().await })
+    }
+
+    /// Read the store's log. With changes_only it is the audit trail: who changed what, and when.
+    #[pyo3(signature = (*, after = 0, subject = None, name = None, changes_only = false, newest_first = false, limit = 100))]
+    #[expect(clippy::too_many_arguments, reason = "each is a keyword of the verb")]
+    fn events<'py>(
+        &self,
+        py: Python<'py>,
+        after: u64,
+        subject: Option<&str>,
+        name: Option<&str>,
+        changes_only: bool,
+        newest_first: bool,
+        limit: usize,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let name = name.map(|name| word::<EventName>(py, name)).transpose()?;
+        let query = EventQuery { after, subject: subject.map(Into::into), name, changes_only, newest_first, limit };
+        self.ask(py, |quota| async move { quota.events(&query).await })
+    }
+
+    /// Have a token verified anew, because it was revoked: at once in this process, within a second in others.
+    #[pyo3(signature = (token, /))]
+    fn forget_token<'py>(&self, py: Python<'py>, token: String) -> PyResult<Bound<'py, PyAny>> {
+        self.ask(py, |quota| async move { quota.forget_token(&token).await })
+    }
+
+    /// Have every token of a subject verified anew, and its subscription read anew.
+    #[pyo3(signature = (subject, /))]
+    fn forget_subject<'py>(&self, py: Python<'py>, subject: String) -> PyResult<Bound<'py, PyAny>> {
+        self.ask(py, |quota| async move { quota.forget_subject(&subject).await })
+    }
+
+    /// The same engine, for changes that `actor` makes: the audit trail then says so.
+    #[pyo3(signature = (actor, /))]
+    fn acting_as(&self, py: Python<'_>, actor: &str) -> PyResult<Py<PyAny>> {
+        Opened(self.kind, self.with(|quota| quota.acting_as(actor))?).told(py)
+    }
+
+    /// A handle to a subject, for whoever asks about it often. The store is not asked yet.
+    #[pyo3(signature = (id, /))]
+    fn subject(slf: PyRef<'_, Self>, py: Python<'_>, id: &str) -> PyResult<Subject> {
+        let subject = slf.with(|quota| quota.subject(id))?.map_err(|error| raise(py, error))?;
+        Ok(Subject::new(slf.into(), subject))
+    }
+
+    /// The time by the engine's clock, in UTC.
+    #[getter]
+    fn now(&self) -> PyResult<Timestamp> {
+        self.with(quotum::Quota::now)
+    }
+
+    /// How many events were dropped because the listener or the log could not keep up.
+    #[getter]
+    fn events_dropped(&self) -> PyResult<u64> {
+        self.with(quotum::Quota::events_dropped)
+    }
+
+    /// How the cache of tokens has done: hits, negative_hits, misses and evictions; None for an engine without a verifier.
+    #[getter]
+    fn token_stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        to_python(py, &self.with(quotum::Quota::token_stats)?)
+    }
+
+    /// Everything that there is to measure, as OpenMetrics text for Prometheus.
+    fn metrics(&self) -> PyResult<String> {
+        self.with(quotum::Quota::metrics)
+    }
+
+    /// Charge and return what is owed and leased, and end. Afterwards every verb raises ClosedError.
+    fn close<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let open = self.open.write().unwrap_or_else(PoisonError::into_inner).take();
+        self.kind.ask(py, async move {
+            match open {
+                Some(open) => open.close().await,
+                None => Ok(()),
+            }
+        })
+    }
+
+    /// Close at the end of the interpreter, when no event loop runs any more.
+    fn _end(&self, py: Python<'_>) {
+        let open = self.open.write().unwrap_or_else(PoisonError::into_inner).take();
+        // What could not be done is told as an event of its own.
+        let _closed = open.map(|open| detached(py, || open.to_blocking().close()));
+    }
+
+    fn __repr__(slf: PyRef<'_, Self>) -> &'static str {
+        let is_open = slf.with(|_| ()).is_ok();
+        match (slf.kind, is_open) {
+            (Kind::Blocking, true) => "<Quota>",
+            (Kind::Blocking, false) => "<Quota, closed>",
+            (Kind::Asyncio, true) => "<AsyncQuota>",
+            (Kind::Asyncio, false) => "<AsyncQuota, closed>",
+        }
+    }
+
+    fn __reduce__(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let name = slf.get_type().name()?;
+        let text = format!("a {name} cannot be pickled: each process opens its own, or inherits one by fork");
+        Err(pyo3::exceptions::PyTypeError::new_err(text))
+    }
+}
+
+impl Drop for Engine {
+    /// Not while other threads are kept from Python: a listener may have to be waited for.
+    fn drop(&mut self) {
+        let open = self.open.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if open.is_some() {
+            Python::try_attach(|py| detached(py, || drop(open)));
+        }
+    }
+}
+
+/// What a request asks for, besides who makes it.
+pub(crate) struct Asks<'a, 'py> {
+    pub(crate) costs: Costs<'py>,
+    pub(crate) rate: Option<&'a str>,
+    pub(crate) rate_key: Option<&'a Bound<'py, PyAny>>,
+    pub(crate) rate_cost: u64,
+    pub(crate) features: Option<&'a Bound<'py, PyAny>>,
+    pub(crate) idempotency_key: Option<&'a str>,
+}
+
+impl Asks<'_, '_> {
+    /// Does something with the whole request.
+    pub(crate) fn of<T>(self, by: Request<'_>, act: impl FnOnce(&Request<'_>) -> PyResult<T>) -> PyResult<T> {
+        let costs = self.costs.borrowed()?;
+        let key = self.rate_key.map(Key::of).transpose()?;
+        let key = key.as_ref().map(Key::borrowed).transpose()?;
+        let features: Vec<(String, Option<FeatureValue>)> =
+            self.features.map(features).transpose()?.unwrap_or_default();
+        let mut request = Request::costs(by, &costs);
+        request = match (self.rate, key) {
+            (Some(scope), Some(key)) => request.rate_for(scope, key, self.rate_cost),
+            (Some(scope), None) if self.rate_cost == 1 => request.rate(scope),
+            (Some(_), None) => return Err(refused("rate_cost", "no rate_key beside it", "the key that it is for")),
+            (None, Some(_)) => return Err(refused("rate_key", "no rate beside it", "the scope that it counts on")),
+            (None, None) => request,
+        };
+        for (name, value) in &features {
+            request = match value {
+                Some(value) => request.feature_value(name, value.clone()),
+                None => request.feature(name),
+            };
+        }
+        if let Some(idempotency_key) = self.idempotency_key {
+            request = request.once(idempotency_key);
+        }
+        act(&request)
+    }
+}
+
+#[pymethods]
+impl Quota {
+    /// Open the store that a URL names, such as "sqlite:quota.db", "memory:", "postgres://…" or "redis://…".
+    ///
+    /// Raises PlansError for plans that are refused, and StoreError for a store that cannot be opened.
+    #[staticmethod]
+    #[pyo3(signature = (url, /, **options))]
+    fn open<'py>(py: Python<'py>, url: String, options: Option<&Bound<'py, PyDict>>) -> PyResult<Bound<'py, PyAny>> {
+        let options = Options::of(options, false)?;
+        let opened = detached(py, || options.builder().blocking().open(&url));
+        let quota = opened.map_err(|error| raise(py, error))?.to_futures();
+        Ok(Opened(Kind::Blocking, quota).told(py)?.into_bound(py))
+    }
+
+    /// The same engine for asyncio.
+    fn to_async(slf: PyRef<'_, Self>, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        Opened(Kind::Asyncio, slf.as_super().with(|quota| quota.to_blocking().to_async())?).told(py)
+    }
+
+    fn __enter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    #[pyo3(signature = (*_exception))]
+    fn __exit__(slf: PyRef<'_, Self>, py: Python<'_>, _exception: &Bound<'_, PyTuple>) -> PyResult<()> {
+        slf.as_super().close(py).map(drop)
+    }
+}
+
+#[pymethods]
+impl AsyncQuota {
+    /// Open the store that a URL names, within a running event loop: `await` it, or enter it by `async with`.
+    ///
+    /// Raises PlansError for plans that are refused, and StoreError for a store that cannot be opened.
+    #[staticmethod]
+    #[pyo3(signature = (url, /, **options))]
+    fn open<'py>(py: Python<'py>, url: String, options: Option<&Bound<'py, PyDict>>) -> PyResult<Bound<'py, PyAny>> {
+        let options = Options::of(options, true)?;
+        let open = async move { Ok(Opened(Kind::Asyncio, options.builder().open(&url).await?)) };
+        Kind::Asyncio.ask(py, open)
+    }
+
+    /// The same engine for synchronous callers, in other threads than the event loop's.
+    fn to_blocking(slf: PyRef<'_, Self>, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        Opened(Kind::Blocking, slf.as_super().with(|quota| quota.to_blocking().to_futures())?).told(py)
+    }
+
+    fn __aenter__(slf: Py<Self>, py: Python<'_>) -> Answer {
+        Answer::known(Ok(slf.clone_ref(py).into_any()))
+    }
+
+    #[pyo3(signature = (*_exception))]
+    fn __aexit__<'py>(
+        slf: PyRef<'_, Self>,
+        py: Python<'py>,
+        _exception: &Bound<'_, PyTuple>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        slf.as_super().close(py)
+    }
+}
