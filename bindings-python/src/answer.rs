@@ -9,9 +9,9 @@ use std::thread::Thread;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
+use pyo3::exceptions::{PyRuntimeError, PyRuntimeWarning, PyStopIteration, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyTuple, PyType};
 use quotum::Error;
 
 use crate::bell::Alarm;
@@ -75,7 +75,6 @@ type Tell = dyn FnOnce(Python<'_>) -> PyResult<Py<PyAny>> + Send;
 #[pyclass(frozen, module = "quotum")]
 pub(crate) struct Answer {
     state: Mutex<State>,
-    alarm: Arc<Alarm>,
     /// Whether it is awaited by an `async with`, and what that has entered.
     is_entered: AtomicBool,
     entered: OnceLock<Py<PyAny>>,
@@ -83,18 +82,14 @@ pub(crate) struct Answer {
 
 enum State {
     Known(PyResult<Py<PyAny>>),
-    Asking(Work),
+    /// And what wakes the task that awaits it, once it does.
+    Asking(Work, Option<Arc<Alarm>>),
     Over,
 }
 
 impl Answer {
     fn new(state: State) -> Self {
-        Self {
-            state: Mutex::new(state),
-            alarm: Arc::default(),
-            is_entered: AtomicBool::new(false),
-            entered: OnceLock::new(),
-        }
+        Self { state: Mutex::new(state), is_entered: AtomicBool::new(false), entered: OnceLock::new() }
     }
 
     /// One that is known already.
@@ -108,7 +103,7 @@ impl Answer {
             let found = work.await?;
             Ok(Box::new(move |py: Python<'_>| found.told(py)) as Box<Tell>)
         };
-        Self::new(State::Asking(Box::pin(work)))
+        Self::new(State::Asking(Box::pin(work), None))
     }
 
     /// Goes on: the future to wait for, or the end.
@@ -116,21 +111,21 @@ impl Answer {
         let state = std::mem::replace(&mut *self.state.lock(), State::Over);
         match state {
             State::Known(answer) => self.end(py, answer),
-            State::Asking(work) => self.ask(py, work),
+            State::Asking(work, alarm) => self.ask(py, work, alarm.unwrap_or_default()),
             State::Over => Err(PyRuntimeError::new_err("this answer was awaited before: it is awaited once")),
         }
     }
 
-    fn ask<'py>(&self, py: Python<'py>, mut work: Work) -> PyResult<Bound<'py, PyAny>> {
-        let waker = Waker::from(Arc::clone(&self.alarm));
+    fn ask<'py>(&self, py: Python<'py>, mut work: Work, alarm: Arc<Alarm>) -> PyResult<Bound<'py, PyAny>> {
+        let waker = Waker::from(Arc::clone(&alarm));
         loop {
             let polled = detached(py, || work.as_mut().poll(&mut Context::from_waker(&waker)));
             if let Poll::Ready(found) = polled {
                 let answer = found.map_err(|error| raise(py, error)).and_then(|tell| tell(py));
                 return self.end(py, answer);
             }
-            if let Some(sleeper) = self.alarm.sleeper(py)? {
-                *self.state.lock() = State::Asking(work);
+            if let Some(sleeper) = alarm.sleeper(py)? {
+                *self.state.lock() = State::Asking(work, Some(alarm));
                 // As `await sleeper` would: its iterator marks it as awaited, and is not needed again.
                 return sleeper.call_method0("__await__")?.call_method0("__next__");
             }
@@ -148,7 +143,7 @@ impl Answer {
     /// Lets go of what was asked. What was begun is done whole or not at all.
     fn abandon(&self, py: Python<'_>) {
         let state = std::mem::replace(&mut *self.state.lock(), State::Over);
-        if let State::Asking(work) = state {
+        if let State::Asking(work, _) = state {
             detached(py, || drop(work));
         }
     }
@@ -168,16 +163,20 @@ impl Answer {
         self.step(py)
     }
 
+    /// Go on, as an event loop does: nobody else need call it. Raises RuntimeError where it was awaited before.
+    #[pyo3(signature = (_value, /))]
     fn send<'py>(&self, py: Python<'py>, _value: &Bound<'_, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         self.step(py)
     }
 
-    #[pyo3(signature = (error, *_more))]
+    /// Let go of what was asked, and raise the error, as a cancelled task does.
+    #[pyo3(signature = (error, /, *_more))]
     fn throw(&self, py: Python<'_>, error: Bound<'_, PyAny>, _more: &Bound<'_, PyTuple>) -> PyResult<()> {
         self.abandon(py);
         Err(PyErr::from_value(error))
     }
 
+    /// Let go of what was asked. What was begun is done whole or not at all.
     fn close(&self, py: Python<'_>) {
         self.abandon(py);
     }
@@ -195,17 +194,39 @@ impl Answer {
         }
     }
 
+    /// An answer that was not awaited is neither: `if quota.consume(…)` would let everybody pass.
+    fn __bool__(&self) -> PyResult<bool> {
+        Err(PyTypeError::new_err("an answer that is not awaited is neither true nor false: await it first"))
+    }
+
+    #[classmethod]
+    #[pyo3(signature = (item, /))]
+    fn __class_getitem__(cls: &Bound<'_, PyType>, item: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        let alias = cls.py().import("types")?.getattr("GenericAlias")?;
+        Ok(alias.call1((cls, item))?.unbind())
+    }
+
     fn __repr__(&self) -> &'static str {
         match &*self.state.lock() {
             State::Known(_) => "<Answer, known>",
-            State::Asking(_) => "<Answer, to be awaited>",
+            State::Asking(..) => "<Answer, to be awaited>",
             State::Over => "<Answer, awaited>",
         }
     }
 }
 
 impl Drop for Answer {
+    /// Warns of what was asked and never awaited, as of any coroutine.
     fn drop(&mut self) {
-        Python::try_attach(|py| self.abandon(py));
+        let State::Asking(_, alarm) = self.state.get_mut() else { return };
+        let was_awaited = alarm.is_some();
+        Python::try_attach(|py| {
+            self.abandon(py);
+            let category = py.get_type::<PyRuntimeWarning>();
+            let text = c"an answer of AsyncQuota was never awaited: nothing was asked";
+            if !was_awaited && let Err(error) = PyErr::warn(py, &category, text, 1) {
+                error.write_unraisable(py, None);
+            }
+        });
     }
 }

@@ -94,6 +94,17 @@ pub(crate) fn number(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<usize
     found.ok_or_else(|| refused_value(argument, value, "a whole number from 0"))
 }
 
+/// The same, of any size.
+pub(crate) fn large_number(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<u64> {
+    whole(value).ok_or_else(|| refused_value(argument, value, "a whole number from 0"))
+}
+
+/// Whether or not.
+pub(crate) fn switch(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let found = value.cast::<PyBool>().map(|on| on.is_true());
+    found.map_err(|_| refused_value(argument, value, "True or False"))
+}
+
 /// A time span: a `timedelta`, or a number of seconds.
 pub(crate) fn span(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<Duration> {
     let seconds = || value.extract::<f64>().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());

@@ -8,7 +8,8 @@ use quotum::Clock;
 
 use crate::argument::{span, time};
 
-/// A clock for tests: it stands still until it is told to move.
+/// A clock for tests: it stands still until it is told to move. It is made with the time that it shows, a datetime with
+/// a zone.
 #[pyclass(frozen, module = "quotum")]
 pub(crate) struct ManualClock {
     pub(crate) inner: Arc<quotum::ManualClock>,
@@ -28,14 +29,15 @@ impl ManualClock {
         self.inner.wall()
     }
 
-    /// Let time pass: a timedelta, or seconds.
+    /// Let time pass: a timedelta, or seconds. Raises InvalidArgumentError for less than 0.
     #[pyo3(signature = (by, /))]
     fn advance(&self, by: &Bound<'_, PyAny>) -> PyResult<()> {
         self.inner.advance(span("by", by)?);
         Ok(())
     }
 
-    /// Set the clock, forwards or back, as an operator would: no time passes.
+    /// Set the clock, forwards or back, as an operator would: no time passes. Raises InvalidArgumentError for a
+    /// datetime without a zone.
     #[pyo3(signature = (now, /))]
     fn set_wall(&self, now: &Bound<'_, PyAny>) -> PyResult<()> {
         self.inner.set_wall(time("now", now)?);

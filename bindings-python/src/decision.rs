@@ -38,7 +38,7 @@ impl Decision {
         self.inner.plan.as_deref()
     }
 
-    /// Which edition of that plan.
+    /// Which edition of that plan; None where none decided.
     #[getter]
     const fn plan_version(&self) -> Option<u32> {
         self.inner.plan_version
@@ -68,13 +68,13 @@ impl Decision {
         self.inner.identity.as_deref().cloned().map(Identity::new)
     }
 
-    /// Why not, where the request is denied.
+    /// Why not, where the request is denied; None where it is allowed.
     #[getter]
     fn denied(&self) -> Option<Denial> {
         self.inner.denied.as_deref().cloned().map(|inner| Denial { inner })
     }
 
-    /// Why the request would have been denied, were the quota enforced.
+    /// Why the request would have been denied, were the quota enforced; None where it would not.
     #[getter]
     fn would_deny(&self) -> Option<Denial> {
         self.inner.would_deny.as_deref().cloned().map(|inner| Denial { inner })
@@ -86,7 +86,7 @@ impl Decision {
         self.inner.denied.as_ref().map(|denial| denial.reason.as_str())
     }
 
-    /// The cheapest plan by rank that would have allowed the request.
+    /// The id of the cheapest plan by rank that would have allowed the request; None where there is none.
     #[getter]
     fn upgrade_to(&self) -> Option<&str> {
         self.inner.denied.as_ref()?.upgrade_to.as_deref()
@@ -129,7 +129,7 @@ impl Decision {
     }
 }
 
-/// Why a request is denied, and what would help.
+/// Why a request is denied, and what would help. Its text says it in a sentence.
 #[pyclass(frozen, eq, module = "quotum")]
 #[derive(PartialEq)]
 pub(crate) struct Denial {
@@ -138,7 +138,7 @@ pub(crate) struct Denial {
 
 #[pymethods]
 impl Denial {
-    /// The reason.
+    /// The reason, such as "quota_exhausted".
     #[getter]
     const fn reason(&self) -> &str {
         self.inner.reason.as_str()
@@ -162,7 +162,7 @@ impl Denial {
         self.inner.requested
     }
 
-    /// The limit of that quota, in units.
+    /// The limit of that quota or rate, in units.
     #[getter]
     const fn limit(&self) -> Option<u64> {
         self.inner.limit
@@ -222,13 +222,13 @@ impl Denial {
         self.inner.ended_at
     }
 
-    /// What the store said, where it could not answer.
+    /// What the store said, where it could not answer: for operators, not for clients.
     #[getter]
     fn cause(&self) -> Option<&str> {
         self.inner.cause.as_deref()
     }
 
-    /// The cheapest plan by rank that would have allowed the request.
+    /// The id of the cheapest plan by rank that would have allowed the request; None where there is none.
     #[getter]
     fn upgrade_to(&self) -> Option<&str> {
         self.inner.upgrade_to.as_deref()

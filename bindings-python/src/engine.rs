@@ -11,14 +11,14 @@ use quotum::store::SubscriberQuery;
 use quotum::{Enforcement, Error, EventName, EventQuery, FeatureValue, HoldId, OwnedRequest, Request, Status};
 
 use crate::answer::{Answer, Told, wait_for};
-use crate::argument::{Costs, Key, feature_value, features, refused, refused_value, span};
+use crate::argument::{Costs, Key, feature_value, features, large_number, number, refused, refused_value, span};
 use crate::error::{ClosedError, raise};
 use crate::fork::detached;
 use crate::json::to_python;
 use crate::options::Options;
 use crate::plan::{CatalogStatus, Plans};
 use crate::reservation::Reserved;
-use crate::subject::Subject;
+use crate::subject::Handle;
 use crate::subscription::{Subscription, overrides, subscription};
 
 /// How an engine's callers get their answers.
@@ -53,6 +53,9 @@ impl Kind {
     }
 }
 
+/// How many entries a listing has, where nobody says.
+const PAGE: usize = 100;
+
 /// What Quota and AsyncQuota have in common: the verbs.
 #[pyclass(frozen, subclass, weakref, module = "quotum._native")]
 pub(crate) struct Engine {
@@ -62,11 +65,21 @@ pub(crate) struct Engine {
 }
 
 /// The engine: asks a store, decides by the plans. Safe to share between threads, and to inherit by fork.
+///
+/// Costs are keywords, such as searches=1, or a mapping where a metric is no identifier, in units: whole numbers from 0
+/// to 2**53 - 1. Time spans are a timedelta or seconds. Times that are given know their zone, times that are returned
+/// are in UTC. A denial is a Decision, not an exception.
+///
+/// Every verb raises InvalidArgumentError for an argument that no call can have, UnknownNameError for a name that no
+/// plan knows, PlansError where there never were any plans, StoreError where the store cannot answer, and ClosedError
+/// after close. To admit, consume, check, reserve and require, a store that cannot answer is a denial. As a context
+/// manager, the engine is closed at the end.
 #[pyclass(frozen, extends = Engine, module = "quotum")]
 pub(crate) struct Quota;
 
-/// The engine for asyncio: the verbs of Quota, awaited. None of them blocks the event loop, and what can be answered from
-/// memory is, without a switch to another task.
+/// The engine for asyncio: the verbs of Quota, awaited. None of them blocks the event loop, and what can be answered
+/// from memory is, without a switch to another task. Arguments and exceptions are those of Quota. Entered by `async
+/// with`, the engine is closed at the end.
 #[pyclass(frozen, extends = Engine, module = "quotum")]
 pub(crate) struct AsyncQuota;
 
@@ -140,9 +153,12 @@ impl Engine {
     /// Decide on everything that one request asks for: a rate, features and costs, all or nothing.
     ///
     /// It is by a subject, by whomever a token speaks for, or, with a rate_key, by nobody who is known. `rate` is the
-    /// scope that it counts on, rate_cost times, for its subject or for rate_key: any text, or an address of `ipaddress`.
-    /// `features` are names, pairs of a name and a value, or a mapping of both.
-    #[pyo3(signature = (subject = None, costs = None, /, *, token = None, rate = None, rate_key = None, rate_cost = 1,
+    /// scope that it counts on, rate_cost times, for its subject or for rate_key: any text, or an address of
+    /// `ipaddress`. `features` are names, pairs of a name and a value, or a mapping of both.
+    ///
+    /// Raises ConflictError where the idempotency key was used before with other arguments, and VerifyError where the
+    /// verifier cannot tell.
+    #[pyo3(signature = (subject = None, costs = None, /, *, token = None, rate = None, rate_key = None, rate_cost = None,
         features = None, idempotency_key = None, **units))]
     #[expect(clippy::too_many_arguments, reason = "each is a keyword of the verb")]
     fn admit<'py>(
@@ -153,7 +169,7 @@ impl Engine {
         token: Option<&str>,
         rate: Option<&str>,
         rate_key: Option<&Bound<'py, PyAny>>,
-        rate_cost: u64,
+        rate_cost: Option<&Bound<'py, PyAny>>,
         features: Option<&Bound<'py, PyAny>>,
         idempotency_key: Option<&str>,
         units: Option<&Bound<'py, PyDict>>,
@@ -170,7 +186,7 @@ impl Engine {
 
     /// Whom a token speaks for: an Identity, or None for one that is malformed, unknown, revoked or expired.
     ///
-    /// Raises VerifyError where the verifier cannot tell.
+    /// Raises VerifyError where the verifier cannot tell, and InvalidArgumentError for an engine without one.
     #[pyo3(signature = (token, /))]
     fn authenticate<'py>(&self, py: Python<'py>, token: String) -> PyResult<Bound<'py, PyAny>> {
         self.ask(py, |quota| async move { quota.authenticate(&token).await })
@@ -205,7 +221,10 @@ impl Engine {
         self.decide(py, &request(subject, &costs.borrowed()?, None).looking())
     }
 
-    /// Set units aside for as long as ttl, a timedelta or seconds, for a request whose cost is known later.
+    /// Set units aside for a request whose cost is known later, for as long as ttl: a timedelta or seconds, from a
+    /// millisecond to 7 days.
+    ///
+    /// Raises ConflictError where the idempotency key was used before with other arguments.
     #[pyo3(signature = (subject, costs = None, /, *, ttl, idempotency_key = None, **units))]
     fn reserve<'py>(
         &self,
@@ -227,6 +246,8 @@ impl Engine {
     }
 
     /// Commit a reservation by its id, in this process or another: see Reservation.commit.
+    ///
+    /// Raises HoldExpiredError where it is too late, and HoldUnknownError for one that is not known.
     #[pyo3(signature = (reservation, costs = None, /, **actual))]
     fn commit<'py>(
         &self,
@@ -239,7 +260,7 @@ impl Engine {
         self.ask(py, |quota| async move { quota.commit(id, &actual.borrowed()).await })
     }
 
-    /// Release a reservation by its id: see Reservation.release.
+    /// Release a reservation by its id: see Reservation.release. Raises as commit does.
     #[pyo3(signature = (reservation, /))]
     fn release<'py>(&self, py: Python<'py>, reservation: &str) -> PyResult<Bound<'py, PyAny>> {
         let id = word::<HoldId>(py, reservation)?;
@@ -304,6 +325,8 @@ impl Engine {
     }
 
     /// Whether a subject's plan has a feature, or as much of it as value.
+    ///
+    /// Raises InvalidArgumentError for a value of another kind than the feature's.
     #[pyo3(signature = (subject, name, value = None, /))]
     fn require<'py>(
         &self,
@@ -321,19 +344,20 @@ impl Engine {
 
     /// The limiter alone: count cost on a scope's rate, for a key that need not be a subject: any text, or an address of
     /// `ipaddress`. An IPv6 address counts for its /64.
-    #[pyo3(signature = (scope, key, cost = 1, /))]
+    #[pyo3(signature = (scope, key, cost = None, /))]
     fn rate<'py>(
         &self,
         py: Python<'py>,
         scope: String,
         key: &Bound<'py, PyAny>,
-        cost: u64,
+        cost: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let key = Key::of(key)?.owned()?;
+        let cost = cost.map_or(Ok(1), |cost| large_number("cost", cost))?;
         self.ask(py, |quota| async move { quota.rate(&scope, key.borrowed(), cost).await })
     }
 
-    /// Give a key its whole allowance back, in every scope.
+    /// Give a key its whole allowance back, in every scope, in this process.
     #[pyo3(signature = (key, /))]
     fn clear_rates<'py>(&self, py: Python<'py>, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let key = Key::of(key)?.owned()?;
@@ -345,8 +369,10 @@ impl Engine {
         self.ask(py, |quota| async move { quota.plans().await })
     }
 
-    /// Put plans into the store, in place of those it has and of the plans file: quotum.Plans, a plans file's dictionary,
-    /// or its path. Returns their version.
+    /// Put plans into the store, in place of those it has and of the plans file: quotum.Plans, a plans file's
+    /// dictionary, or its path. Returns their version. In force at once in this process, elsewhere within catalog_ttl.
+    ///
+    /// Raises PlansError for plans that are refused.
     #[pyo3(signature = (plans, /))]
     fn set_plans<'py>(&self, py: Python<'py>, plans: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let plans = Plans::of("plans", plans)?;
@@ -358,7 +384,7 @@ impl Engine {
         self.with(quotum::Quota::clear_catalog)
     }
 
-    /// Where the plans in force came from, and whether the last refresh failed.
+    /// Where the plans in force came from, and whether the last refresh failed; None before the first.
     #[getter]
     fn catalog_status(&self) -> PyResult<Option<CatalogStatus>> {
         Ok(self.with(quotum::Quota::catalog_status)?.map(|inner| CatalogStatus { inner }))
@@ -370,8 +396,8 @@ impl Engine {
         self.ask(py, |quota| async move { quota.subscription(&subject).await })
     }
 
-    /// Give a subject a subscription in place of any it had: a Subscription, or a plan's id and whatever else is to be
-    /// said of it. In force at once in this process, elsewhere within a second.
+    /// Give a subject a subscription in place of any it had: a Subscription, or a plan's id and the fields of a
+    /// Subscription that are to be said of it. In force at once in this process, elsewhere within a second.
     #[pyo3(signature = (subject, plan, /, **fields))]
     fn subscribe<'py>(
         &self,
@@ -392,6 +418,8 @@ impl Engine {
     }
 
     /// End a subject's subscription. What is paid for until expires_at still grants.
+    ///
+    /// Raises InvalidArgumentError for a subject without one.
     #[pyo3(signature = (subject, /))]
     fn cancel<'py>(&self, py: Python<'py>, subject: String) -> PyResult<Bound<'py, PyAny>> {
         self.ask(py, |quota| async move { quota.cancel(&subject).await })
@@ -419,8 +447,9 @@ impl Engine {
         self.ask(py, |quota| async move { quota.set_enforcement(metric.as_deref(), mode).await })
     }
 
-    /// Subjects that have a subscription, in the order of their ids, in pages: `after` is the last one of the page before.
-    #[pyo3(signature = (*, after = None, containing = None, plan = None, status = None, account = None, limit = 100))]
+    /// Subjects that have a subscription, in the order of their ids, in pages: `after` is the last one of the page
+    /// before, `limit` how many there are on a page, 100 where it is not given.
+    #[pyo3(signature = (*, after = None, containing = None, plan = None, status = None, account = None, limit = None))]
     #[expect(clippy::too_many_arguments, reason = "each is a keyword of the verb")]
     fn subscribers<'py>(
         &self,
@@ -430,8 +459,9 @@ impl Engine {
         plan: Option<String>,
         status: Option<&str>,
         account: Option<String>,
-        limit: usize,
+        limit: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        let limit = limit.map_or(Ok(PAGE), |limit| number("limit", limit))?;
         let status = status.map(|status| word::<Status>(py, status)).transpose()?;
         let query = SubscriberQuery { after: after.map(Into::into), containing, plan, status, account, limit };
         self.ask(py, |quota| async move { quota.subscribers(&query).await })
@@ -442,19 +472,23 @@ impl Engine {
         self.ask(py, |quota| async move { quota.census().await })
     }
 
-    /// Read the store's log. With changes_only it is the audit trail: who changed what, and when.
-    #[pyo3(signature = (*, after = 0, subject = None, name = None, changes_only = false, newest_first = false, limit = 100))]
+    /// Read the store's log, in pages: `after` is the sequence of the last event of the page before, `limit` how many
+    /// there are on a page, 100 where it is not given. With changes_only it is the audit trail: who changed what, and
+    /// when.
+    #[pyo3(signature = (*, after = None, subject = None, name = None, changes_only = false, newest_first = false, limit = None))]
     #[expect(clippy::too_many_arguments, reason = "each is a keyword of the verb")]
     fn events<'py>(
         &self,
         py: Python<'py>,
-        after: u64,
+        after: Option<&Bound<'py, PyAny>>,
         subject: Option<&str>,
         name: Option<&str>,
         changes_only: bool,
         newest_first: bool,
-        limit: usize,
+        limit: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        let limit = limit.map_or(Ok(PAGE), |limit| number("limit", limit))?;
+        let after = after.map_or(Ok(0), |after| large_number("after", after))?;
         let name = name.map(|name| word::<EventName>(py, name)).transpose()?;
         let query = EventQuery { after, subject: subject.map(Into::into), name, changes_only, newest_first, limit };
         self.ask(py, |quota| async move { quota.events(&query).await })
@@ -480,9 +514,9 @@ impl Engine {
 
     /// A handle to a subject, for whoever asks about it often. The store is not asked yet.
     #[pyo3(signature = (id, /))]
-    fn subject(slf: PyRef<'_, Self>, py: Python<'_>, id: &str) -> PyResult<Subject> {
+    fn subject(slf: PyRef<'_, Self>, py: Python<'_>, id: &str) -> PyResult<Py<PyAny>> {
         let subject = slf.with(|quota| quota.subject(id))?.map_err(|error| raise(py, error))?;
-        Ok(Subject::new(slf.into(), subject))
+        Handle::of(py, slf.kind, slf.into(), subject)
     }
 
     /// The time by the engine's clock, in UTC.
@@ -509,6 +543,8 @@ impl Engine {
     }
 
     /// Charge and return what is owed and leased, and end. Afterwards every verb raises ClosedError.
+    ///
+    /// Raises StoreError where the store cannot answer: what was owed is lost then.
     fn close<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let open = self.open.write().unwrap_or_else(PoisonError::into_inner).take();
         self.kind.ask(py, async move {
@@ -558,7 +594,7 @@ pub(crate) struct Asks<'a, 'py> {
     pub(crate) costs: Costs<'py>,
     pub(crate) rate: Option<&'a str>,
     pub(crate) rate_key: Option<&'a Bound<'py, PyAny>>,
-    pub(crate) rate_cost: u64,
+    pub(crate) rate_cost: Option<&'a Bound<'py, PyAny>>,
     pub(crate) features: Option<&'a Bound<'py, PyAny>>,
     pub(crate) idempotency_key: Option<&'a str>,
 }
@@ -572,12 +608,17 @@ impl Asks<'_, '_> {
         let features: Vec<(String, Option<FeatureValue>)> =
             self.features.map(features).transpose()?.unwrap_or_default();
         let mut request = Request::costs(by, &costs);
-        request = match (self.rate, key) {
-            (Some(scope), Some(key)) => request.rate_for(scope, key, self.rate_cost),
-            (Some(scope), None) if self.rate_cost == 1 => request.rate(scope),
-            (Some(_), None) => return Err(refused("rate_cost", "no rate_key beside it", "the key that it is for")),
-            (None, Some(_)) => return Err(refused("rate_key", "no rate beside it", "the scope that it counts on")),
-            (None, None) => request,
+        let rate_cost = self.rate_cost.map(|cost| large_number("rate_cost", cost)).transpose()?;
+        request = match (self.rate, key, rate_cost) {
+            (Some(scope), Some(key), cost) => request.rate_for(scope, key, cost.unwrap_or(1)),
+            (Some(scope), None, None) => request.rate(scope),
+            (Some(_), None, Some(_)) => {
+                return Err(refused("rate_cost", "no rate_key beside it", "the key that it is for"));
+            }
+            (None, Some(_), _) | (None, _, Some(_)) => {
+                return Err(refused("rate", "nothing", "the scope that rate_key and rate_cost are for"));
+            }
+            (None, None, None) => request,
         };
         for (name, value) in &features {
             request = match value {
@@ -596,7 +637,40 @@ impl Asks<'_, '_> {
 impl Quota {
     /// Open the store that a URL names, such as "sqlite:quota.db", "memory:", "postgres://…" or "redis://…".
     ///
-    /// Raises PlansError for plans that are refused, and StoreError for a store that cannot be opened.
+    /// Time spans are a timedelta or seconds. An option that is None is as if it were not given.
+    ///
+    /// - plans: the path of a plans file, its dictionary, or a quotum.Plans, in force as long as the store has no
+    ///   plans; or a function that returns one of them, in place of the store.
+    /// - subscriptions: a function that returns a subject's Subscription, the id of a plan that it is active on, or
+    ///   None, in place of the store.
+    /// - verifier: a function that returns the Identity that a token speaks for, the id of a subject, or None.
+    /// - clock: a ManualClock, for tests; the system's by default.
+    /// - store_timeout: how long a request waits for the store; 5 seconds by default.
+    /// - breaker: after how many failures in a row the store is not asked for a while: False for never, or a mapping of
+    ///   failures, 5 by default, cool_down, 1 second, and cool_down_max, 30 seconds.
+    /// - lease: whether units are granted from leased blocks, of quotas whose plan does not say: "auto" by default,
+    ///   "off", or a mapping of max, the most units of one block, and ttl_s, 1 to 3,600 seconds and 10 by default.
+    /// - enforcement: "enforce" by default, "shadow" or "off", until set_enforcement switches it.
+    /// - catalog_ttl: how long plans are served before they are refreshed; 5 minutes by default.
+    /// - subscription_ttl: how long a subscription is served before the store is asked again; 30 seconds by default.
+    /// - feed_interval: how often the store is asked what other processes have changed; 1 second by default.
+    /// - idempotency_ttl: how long an idempotency key is remembered, and what became of a reservation; 24 hours by
+    ///   default.
+    /// - records_max: how many subjects are kept in memory; 100,000 by default.
+    /// - rates_max: how many windows of rates are kept in memory; 100,000 by default.
+    /// - verifications_max: how many tokens may be verified at once; 1,000 by default.
+    /// - tokens_max, token_ttl: how many identities are kept, and how long; 100,000 for 60 seconds by default.
+    /// - refusals_max, refusal_ttl: how many refused tokens are kept, and how long; 10,000 for 10 seconds by default.
+    /// - tokens_in_store: whether identities are kept in the store too, by the digests of their tokens; False by
+    ///   default.
+    /// - pepper: a secret of at least 16 random bytes under which tokens are digested, the same in every process that
+    ///   shares a store.
+    /// - on_event: an ordinary function that is called with every Event, on a thread of its own.
+    /// - log_events: what the store's log keeps: "changes" by default, "incidents", which is all but successes, or
+    ///   "all".
+    ///
+    /// Raises InvalidArgumentError for a URL or an option that cannot be, PlansError for plans that are refused or
+    /// missing, and StoreError for a store that cannot be opened.
     #[staticmethod]
     #[pyo3(signature = (url, /, **options))]
     fn open<'py>(py: Python<'py>, url: String, options: Option<&Bound<'py, PyDict>>) -> PyResult<Bound<'py, PyAny>> {
@@ -623,9 +697,45 @@ impl Quota {
 
 #[pymethods]
 impl AsyncQuota {
-    /// Open the store that a URL names, within a running event loop: `await` it, or enter it by `async with`.
+    /// Open the store that a URL names, such as "sqlite:quota.db", "memory:", "postgres://…" or "redis://…".
     ///
-    /// Raises PlansError for plans that are refused, and StoreError for a store that cannot be opened.
+    /// Within a running event loop: `await` it, or enter it by `async with`. Functions may be coroutine functions, but
+    /// for on_event.
+    ///
+    /// Time spans are a timedelta or seconds. An option that is None is as if it were not given.
+    ///
+    /// - plans: the path of a plans file, its dictionary, or a quotum.Plans, in force as long as the store has no
+    ///   plans; or a function that returns one of them, in place of the store.
+    /// - subscriptions: a function that returns a subject's Subscription, the id of a plan that it is active on, or
+    ///   None, in place of the store.
+    /// - verifier: a function that returns the Identity that a token speaks for, the id of a subject, or None.
+    /// - clock: a ManualClock, for tests; the system's by default.
+    /// - store_timeout: how long a request waits for the store; 5 seconds by default.
+    /// - breaker: after how many failures in a row the store is not asked for a while: False for never, or a mapping of
+    ///   failures, 5 by default, cool_down, 1 second, and cool_down_max, 30 seconds.
+    /// - lease: whether units are granted from leased blocks, of quotas whose plan does not say: "auto" by default,
+    ///   "off", or a mapping of max, the most units of one block, and ttl_s, 1 to 3,600 seconds and 10 by default.
+    /// - enforcement: "enforce" by default, "shadow" or "off", until set_enforcement switches it.
+    /// - catalog_ttl: how long plans are served before they are refreshed; 5 minutes by default.
+    /// - subscription_ttl: how long a subscription is served before the store is asked again; 30 seconds by default.
+    /// - feed_interval: how often the store is asked what other processes have changed; 1 second by default.
+    /// - idempotency_ttl: how long an idempotency key is remembered, and what became of a reservation; 24 hours by
+    ///   default.
+    /// - records_max: how many subjects are kept in memory; 100,000 by default.
+    /// - rates_max: how many windows of rates are kept in memory; 100,000 by default.
+    /// - verifications_max: how many tokens may be verified at once; 1,000 by default.
+    /// - tokens_max, token_ttl: how many identities are kept, and how long; 100,000 for 60 seconds by default.
+    /// - refusals_max, refusal_ttl: how many refused tokens are kept, and how long; 10,000 for 10 seconds by default.
+    /// - tokens_in_store: whether identities are kept in the store too, by the digests of their tokens; False by
+    ///   default.
+    /// - pepper: a secret of at least 16 random bytes under which tokens are digested, the same in every process that
+    ///   shares a store.
+    /// - on_event: an ordinary function that is called with every Event, on a thread of its own.
+    /// - log_events: what the store's log keeps: "changes" by default, "incidents", which is all but successes, or
+    ///   "all".
+    ///
+    /// Raises InvalidArgumentError for a URL or an option that cannot be, PlansError for plans that are refused or
+    /// missing, and StoreError for a store that cannot be opened.
     #[staticmethod]
     #[pyo3(signature = (url, /, **options))]
     fn open<'py>(py: Python<'py>, url: String, options: Option<&Bound<'py, PyDict>>) -> PyResult<Bound<'py, PyAny>> {

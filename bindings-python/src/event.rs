@@ -100,7 +100,7 @@ impl Event {
         self.inner.resets_at
     }
 
-    /// The plan that would have allowed the request.
+    /// The id of the cheapest plan by rank that would have allowed the request.
     #[getter]
     fn upgrade_to(&self) -> Option<&str> {
         self.inner.upgrade_to.as_deref()
@@ -112,7 +112,7 @@ impl Event {
         self.inner.duration_us
     }
 
-    /// What else there is to say, such as what a change has put in place.
+    /// What else there is to say, such as what a change has put in place, as JSON can say it; None for nothing.
     #[getter]
     fn detail<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         to_python(py, &self.inner.detail)

@@ -8,13 +8,16 @@ use pyo3::types::{PyBytes, PyMapping};
 use quotum::Reason;
 use quotum::http::{self, Fields, TrustedHops};
 
-use crate::argument::{refused_value, time};
+use crate::argument::{number, refused_value, time};
 use crate::decision::Decision;
 use crate::error::{cause_of, raise};
 use crate::json::from_python;
 use crate::subscription::parsed;
 
 /// How decisions become responses: a status for each reason, and which header fields are sent.
+///
+/// `statuses` are those that are not the usual ones, such as {"quota_exhausted": 402}, from 400 to 599. `fields` are
+/// "standard", which is usual, "legacy", "both" or "none". Raises InvalidArgumentError for others.
 #[pyclass(frozen, eq, module = "quotum.http")]
 #[derive(PartialEq)]
 pub(crate) struct Mapping {
@@ -34,8 +37,10 @@ impl Mapping {
     ) -> PyResult<Self> {
         let mut inner = http::Mapping::new();
         for item in statuses.map(|statuses| statuses.items()).transpose()?.iter().flatten() {
-            let (reason, status): (Bound<'_, PyAny>, u16) = item.extract()?;
+            let (reason, status): (Bound<'_, PyAny>, Bound<'_, PyAny>) = item.extract()?;
             let reason: Reason = from_python("statuses", &reason)?;
+            // What is no status is out of the bounds that the core tells.
+            let status = u16::try_from(number("statuses", &status)?).unwrap_or(u16::MAX);
             inner = inner.status(reason, status).map_err(|error| raise(py, error))?;
         }
         if let Some(fields) = fields {
@@ -66,7 +71,7 @@ fn time_or_now(now: Option<&Bound<'_, PyAny>>) -> PyResult<Timestamp> {
 }
 
 /// What to tell the client: header fields, and in place of what was asked for, where it is denied, a status and a body.
-#[pyclass(frozen, eq, get_all, module = "quotum.http", name = "Answer")]
+#[pyclass(frozen, eq, get_all, module = "quotum.http")]
 #[derive(PartialEq)]
 pub(crate) struct HttpAnswer {
     /// Header fields: names in lower case, and values.
@@ -101,7 +106,7 @@ impl HttpAnswer {
     }
 }
 
-/// The token of `Authorization: Bearer`, or else of `X-API-Key`, by the values of both fields.
+/// The token of `Authorization: Bearer`, or else of `X-API-Key`, by the values of both fields; None without one.
 #[pyfunction]
 #[pyo3(signature = (authorization, api_key, /))]
 pub(crate) fn token_of(authorization: Vec<Bound<'_, PyBytes>>, api_key: Vec<Bound<'_, PyBytes>>) -> Option<String> {
@@ -113,6 +118,8 @@ pub(crate) fn token_of(authorization: Vec<Bound<'_, PyBytes>>, api_key: Vec<Boun
 }
 
 /// The address that a request comes from, behind so many trusted proxies, by the lines of `X-Forwarded-For`.
+///
+/// Raises InvalidArgumentError for a peer that is no address.
 #[pyfunction]
 #[pyo3(signature = (trusted_hops, peer, forwarded_for, /))]
 pub(crate) fn client_address(

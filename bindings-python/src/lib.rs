@@ -5,6 +5,7 @@ mod argument;
 mod bell;
 mod clock;
 mod decision;
+mod diagnosis;
 mod engine;
 mod error;
 mod event;
@@ -49,7 +50,7 @@ mod _native {
     #[pymodule_export]
     use crate::reservation::{AsyncReservation, Held, Reservation, Settlement};
     #[pymodule_export]
-    use crate::subject::Subject;
+    use crate::subject::{AsyncSubject, Handle, Subject};
     #[pymodule_export]
     use crate::subscription::{Census, Subscriber, Subscription};
     #[pymodule_export]
@@ -58,6 +59,7 @@ mod _native {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        crate::diagnosis::listen();
         crate::fork::watch(module.py())
     }
 }

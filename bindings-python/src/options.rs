@@ -9,7 +9,7 @@ use quotum::store::{BreakerOptions, Sourced};
 use quotum::token::{Pepper, TokenCacheOptions};
 use quotum::{Builder, Leasing, LoggedEvents};
 
-use crate::argument::{number, refused, refused_value, span, text};
+use crate::argument::{number, refused, refused_value, span, switch, text};
 use crate::clock::ManualClock;
 use crate::error::raise;
 use crate::host::{self, Function, HostVerifier};
@@ -24,10 +24,32 @@ pub(crate) struct Options {
     subscriptions: Option<Function>,
 }
 
-/// The names of all of them, for whoever has mistyped one.
-const NAMES: &str = "plans, subscriptions, verifier, clock, store_timeout, breaker, lease, enforcement, catalog_ttl, \
-    subscription_ttl, feed_interval, idempotency_ttl, records_max, rates_max, verifications_max, tokens_max, token_ttl, \
-    refusals_max, refusal_ttl, tokens_in_store, pepper, on_event or log_events";
+/// The names of all of them.
+const NAMES: [&str; 23] = [
+    "plans",
+    "subscriptions",
+    "verifier",
+    "clock",
+    "store_timeout",
+    "breaker",
+    "lease",
+    "enforcement",
+    "catalog_ttl",
+    "subscription_ttl",
+    "feed_interval",
+    "idempotency_ttl",
+    "records_max",
+    "rates_max",
+    "verifications_max",
+    "tokens_max",
+    "token_ttl",
+    "refusals_max",
+    "refusal_ttl",
+    "tokens_in_store",
+    "pepper",
+    "on_event",
+    "log_events",
+];
 
 impl Options {
     /// Those that are given; `in_loop` says whether functions may be coroutines'.
@@ -36,9 +58,13 @@ impl Options {
         let mut options = Self { builder: quotum::Quota::builder(), token_cache, plans: None, subscriptions: None };
         for (name, value) in given.into_iter().flatten() {
             let name = name.cast_into::<PyString>()?;
-            // None is what it is without: but that a breaker may be wanted not to be there.
+            let name = name.to_str()?;
+            if !NAMES.contains(&name) {
+                return Err(refused(name, "an option that no engine has", &NAMES.join(", ")));
+            }
+            // None is what it is without.
             if !value.is_none() {
-                options = options.with(name.to_str()?, &value, in_loop)?;
+                options = options.with(name, &value, in_loop)?;
             }
         }
         Ok(options)
@@ -73,7 +99,7 @@ impl Options {
             "records_max" => builder.records_max(number(name, value)?),
             "rates_max" => builder.rates_max(number(name, value)?),
             "verifications_max" => builder.verifications_max(number(name, value)?),
-            "tokens_in_store" => builder.tokens_in_store(value.extract()?),
+            "tokens_in_store" => builder.tokens_in_store(switch(name, value)?),
             "pepper" => builder.pepper(pepper(value)?),
             "on_event" => builder.on_event(host::listener(name, value)?),
             "log_events" => builder.log_events(logged(value)?),
@@ -117,8 +143,7 @@ fn cache(cache: TokenCacheOptions, name: &str, value: &Bound<'_, PyAny>) -> PyRe
         "tokens_max" => cache.identities_max(number(name, value)?),
         "token_ttl" => cache.ttl(span(name, value)?),
         "refusals_max" => cache.refusals_max(number(name, value)?),
-        "refusal_ttl" => cache.refusal_ttl(span(name, value)?),
-        _ => return Err(refused(name, "an option that no engine has", NAMES)),
+        _ => cache.refusal_ttl(span(name, value)?),
     })
 }
 

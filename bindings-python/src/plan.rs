@@ -70,13 +70,13 @@ impl Plan {
         self.inner.version
     }
 
-    /// How long a trial of it lasts; 0 where there is none.
+    /// How many days a trial of it lasts; 0 where there is none.
     #[getter]
     fn trial_days(&self) -> u32 {
         self.inner.trial_days
     }
 
-    /// How long after its end a subscription still grants; the file's own setting where None.
+    /// How many days after its end a subscription still grants; the file's own setting where None.
     #[getter]
     fn grace_days(&self) -> Option<u32> {
         self.inner.grace_days

@@ -68,7 +68,11 @@ impl RateState {
 
     /// The same as JSON can say it.
     fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        to_python(py, &self.inner)
+        let fields = to_python(py, &self.inner)?;
+        if let Some(scope) = &self.scope {
+            fields.set_item("scope", scope)?;
+        }
+        Ok(fields)
     }
 
     fn __repr__(&self) -> String {

@@ -26,12 +26,15 @@ pub(crate) struct Held {
     open: Mutex<Option<quotum::Reservation>>,
 }
 
-/// Units set aside for one request, or the denial. True where they are set aside. As a context manager, what was not
-/// committed by its end is given back.
+/// Units set aside for one request, or the denial. True where they are set aside.
+///
+/// As a context manager, what was not committed by its end is given back, also where an exception ends it.
 #[pyclass(frozen, extends = Held, module = "quotum")]
 pub(crate) struct Reservation;
 
-/// The same for tasks: settling it is awaited, and it is entered by `async with`.
+/// Units set aside for one request, or the denial, for tasks: settling it is awaited. True where they are set aside.
+///
+/// Entered by `async with`, what was not committed by its end is given back, also where an exception ends it.
 #[pyclass(frozen, extends = Held, module = "quotum")]
 pub(crate) struct AsyncReservation;
 
@@ -71,14 +74,6 @@ impl Held {
         match &self.decision.get().inner.denied {
             Some(denial) => Err(DeniedError::new_err((denial.to_string(), self.decision.clone_ref(py)))),
             None => Err(HoldUnknownError::new_err("this reservation was settled already: it is settled once")),
-        }
-    }
-
-    /// Gives back what was not settled. Units that cannot be given back now expire.
-    fn let_go(&self, py: Python<'_>) {
-        let open = self.open.lock().take();
-        if open.is_some() {
-            detached(py, || drop(open));
         }
     }
 }
@@ -131,10 +126,20 @@ impl Held {
         self.kind.ask(py, async move { open.release().await })
     }
 
-    /// Leave the units held, for whoever settles them by their id, or until they expire. Returns the id.
+    /// Leave the units held, for whoever settles them by their id, or until they expire. Returns the id; None where
+    /// nothing is held any more.
     fn detach(&self) -> Option<String> {
         let open = self.open.lock().take();
         open.and_then(quotum::Reservation::detach).map(|id| id.to_string())
+    }
+
+    /// Give back what was not settled, if anything is open. Units that cannot be given back now expire. For tasks it is
+    /// done aside: nothing is awaited.
+    fn let_go(&self, py: Python<'_>) {
+        let open = self.open.lock().take();
+        if open.is_some() {
+            detached(py, || drop(open));
+        }
     }
 
     fn __bool__(&self) -> bool {

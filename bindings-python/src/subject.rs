@@ -4,24 +4,36 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyMapping};
 
 use crate::argument::{Costs, feature_value};
-use crate::engine::{Asks, Engine};
+use crate::engine::{Asks, Engine, Kind};
 
-/// A subject that is asked about often. What it is asked is decided as for its id, only faster, because what is known of
-/// the subject need not be looked up.
-#[pyclass(frozen, module = "quotum")]
-pub(crate) struct Subject {
+/// What Subject and AsyncSubject have in common: the verbs.
+#[pyclass(frozen, subclass, module = "quotum._native")]
+pub(crate) struct Handle {
     engine: Py<Engine>,
     inner: quotum::Subject,
 }
 
-impl Subject {
-    pub(crate) const fn new(engine: Py<Engine>, inner: quotum::Subject) -> Self {
-        Self { engine, inner }
+/// A subject that is asked about often. What it is asked is decided as for its id, only faster, because what is known of
+/// the subject need not be looked up.
+#[pyclass(frozen, extends = Handle, module = "quotum")]
+pub(crate) struct Subject;
+
+/// The same as Subject for tasks: its verbs are awaited.
+#[pyclass(frozen, extends = Handle, module = "quotum")]
+pub(crate) struct AsyncSubject;
+
+impl Handle {
+    pub(crate) fn of(py: Python<'_>, kind: Kind, engine: Py<Engine>, inner: quotum::Subject) -> PyResult<Py<PyAny>> {
+        let handle = PyClassInitializer::from(Self { engine, inner });
+        Ok(match kind {
+            Kind::Blocking => Py::new(py, handle.add_subclass(Subject))?.into_any(),
+            Kind::Asyncio => Py::new(py, handle.add_subclass(AsyncSubject))?.into_any(),
+        })
     }
 }
 
 #[pymethods]
-impl Subject {
+impl Handle {
     /// Whose handle it is.
     #[getter]
     fn id(&self) -> &str {
@@ -29,7 +41,7 @@ impl Subject {
     }
 
     /// Decide on everything that one request asks for: see Quota.admit.
-    #[pyo3(signature = (costs = None, /, *, rate = None, rate_key = None, rate_cost = 1, features = None,
+    #[pyo3(signature = (costs = None, /, *, rate = None, rate_key = None, rate_cost = None, features = None,
         idempotency_key = None, **units))]
     #[expect(clippy::too_many_arguments, reason = "each is a keyword of the verb")]
     fn admit<'py>(
@@ -38,7 +50,7 @@ impl Subject {
         costs: Option<&Bound<'py, PyMapping>>,
         rate: Option<&str>,
         rate_key: Option<&Bound<'py, PyAny>>,
-        rate_cost: u64,
+        rate_cost: Option<&Bound<'py, PyAny>>,
         features: Option<&Bound<'py, PyAny>>,
         idempotency_key: Option<&str>,
         units: Option<&Bound<'py, PyDict>>,

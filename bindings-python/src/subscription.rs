@@ -16,6 +16,10 @@ use crate::feature::Feature;
 use crate::json::to_python;
 
 /// Which plan a subject is on, since when and until when.
+///
+/// `since` is when it came into its state: now, where it is not given. `features` and `quotas` are what it has that its
+/// plan does not say, such as {"searches": ["5/day", "100/month"]}. Times are datetimes with a zone. Raises
+/// InvalidArgumentError for a field that no subscription can have.
 #[pyclass(frozen, eq, module = "quotum")]
 #[derive(PartialEq)]
 pub(crate) struct Subscription {

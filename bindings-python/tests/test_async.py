@@ -192,7 +192,10 @@ def test_an_answer_that_is_not_awaited_reserves_nothing(tmp_path: pathlib.Path) 
     async def scenario(quota: quotum.AsyncQuota) -> None:
         forgotten = quota.reserve("ana", tokens=50, ttl=60)
         assert repr(forgotten) == "<Answer, to be awaited>"
-        del forgotten
+        with pytest.raises(TypeError, match="await it first"):
+            assert forgotten
+        with pytest.warns(RuntimeWarning, match="never awaited"):
+            del forgotten
         assert (await quota.usage("ana")).quotas[1].held == 0
 
     run(tmp_path, scenario)
