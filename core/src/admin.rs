@@ -213,7 +213,7 @@ impl Admission {
     /// Refuses accounts within accounts: a member's units count on its account, and on nobody's beyond that.
     async fn check_account(&self, call: Call, member: &str, account: &str) -> Result<(), Error> {
         let theirs = self.store.subscription(call, account).await?;
-        if let Some(beyond) = theirs.and_then(|theirs| theirs.account) {
+        if let Some(beyond) = theirs.as_ref().and_then(|theirs| theirs.account_of(account)) {
             let found = format!("{account:?}, a member of {beyond:?}");
             return Err(Error::argument("account", found, "an account that is no member of another"));
         }

@@ -268,7 +268,7 @@ impl Record {
         let Some(known) = known.as_mut().filter(|known| nanoseconds(monotonic) < known.stale_from_ns) else {
             return Ok(None);
         };
-        known.standing = unsubscribed.standing(known.subscription.as_deref(), plans, now)?;
+        known.standing = unsubscribed.standing(&self.subject, known.subscription.as_deref(), plans, now)?;
         Ok(Some(Arc::clone(&known.standing)))
     }
 
@@ -276,7 +276,7 @@ impl Record {
     pub(crate) fn last_known(&self, plans: &Arc<Plans>, now: Timestamp) -> Option<Result<Arc<Standing>, Error>> {
         let known = self.known.read();
         let subscription = known.as_ref()?.subscription.as_deref();
-        Some(Standing::of(subscription, plans, now).map(Arc::new))
+        Some(Standing::of(&self.subject, subscription, plans, now).map(Arc::new))
     }
 
     /// The subscription as the store tells it now, by one call for however many callers ask.
@@ -304,7 +304,7 @@ impl Record {
         unsubscribed: &Unsubscribed,
         now: Timestamp,
     ) -> Result<Arc<Standing>, Error> {
-        let standing = unsubscribed.standing(fetched.subscription.as_deref(), plans, now)?;
+        let standing = unsubscribed.standing(&self.subject, fetched.subscription.as_deref(), plans, now)?;
         let stale_from_ns = nanoseconds(fetched.stale_from);
         let mut known = self.known.write();
         let newest = known.as_ref().is_none_or(|known| known.stale_from_ns <= stale_from_ns);

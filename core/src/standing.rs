@@ -65,13 +65,18 @@ impl Membership {
 
 impl Standing {
     /// The standing at `now` of a subject with this subscription.
-    pub(crate) fn of(subscription: Option<&Subscription>, plans: &Arc<Plans>, now: Timestamp) -> Result<Self, Error> {
+    pub(crate) fn of(
+        subject: &str,
+        subscription: Option<&Subscription>,
+        plans: &Arc<Plans>,
+        now: Timestamp,
+    ) -> Result<Self, Error> {
         match subscription {
-            Some(subscription) => match &subscription.account {
+            Some(subscription) => match subscription.account_of(subject) {
                 // Its own plan does not matter, even one that is gone.
                 Some(account) => {
                     let overrides = subscription.overrides.clone();
-                    let membership = Some(Membership { account: account.as_str().into(), overrides });
+                    let membership = Some(Membership { account: account.into(), overrides });
                     Ok(Self { membership, holds_until: None, ..Self::on_default_plan(plans, now) })
                 }
                 None => Self::subscribed(subscription, plans, now),
@@ -151,11 +156,12 @@ impl Unsubscribed {
     /// The standing of a subject with this subscription, shared where it has none.
     pub(crate) fn standing(
         &self,
+        subject: &str,
         subscription: Option<&Subscription>,
         plans: &Arc<Plans>,
         now: Timestamp,
     ) -> Result<Arc<Standing>, Error> {
-        let own = || Standing::of(subscription, plans, now).map(Arc::new);
+        let own = || Standing::of(subject, subscription, plans, now).map(Arc::new);
         // One that changes with the time is nobody else's.
         if subscription.is_some() || plans.default_plan().trial_days > 0 {
             return own();

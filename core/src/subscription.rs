@@ -46,7 +46,7 @@ pub struct Subscription {
     /// The IANA zone of its calendar periods, where it is not that of the plans file.
     pub zone: Option<String>,
     /// The account it belongs to, such as its team: while there is one, the account's plan and subscription
-    /// are in force in place of its own.
+    /// are in force in place of its own. A subject that a host's table names as its own account is in none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<String>,
     /// What this subject has that its plan does not say.
@@ -150,6 +150,11 @@ impl Subscription {
     #[must_use]
     pub fn in_account(self, account: &str) -> Self {
         Self { account: Some(account.to_owned()), ..self }
+    }
+
+    /// The account that its subject belongs to. Nobody belongs to himself, whatever a host's table says.
+    pub(crate) fn account_of(&self, subject: &str) -> Option<&str> {
+        self.account.as_deref().filter(|account| *account != subject)
     }
 
     /// Refuses what these plans could not carry out.

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use quotum::blocking::Quota;
@@ -28,7 +28,14 @@ struct Users {
 
 impl Users {
     fn put(&self, subject: &str, plan: &str) {
-        let subscription = Subscription::active(plan, Timestamp::UNIX_EPOCH);
+        self.insert(subject, Subscription::active(plan, Timestamp::UNIX_EPOCH));
+    }
+
+    fn put_in(&self, account: &str, subject: &str, plan: &str) {
+        self.insert(subject, Subscription::active(plan, Timestamp::UNIX_EPOCH).in_account(account));
+    }
+
+    fn insert(&self, subject: &str, subscription: Subscription) {
         self.subscriptions.lock().unwrap().insert(subject.to_owned(), subscription);
     }
 
@@ -41,13 +48,17 @@ impl Users {
 }
 
 fn open(users: &Arc<Users>) -> (Quota, Arc<ManualClock>) {
+    open_under(PLANS, users)
+}
+
+fn open_under(plans: &str, users: &Arc<Users>) -> (Quota, Arc<ManualClock>) {
     let clock = Arc::new(ManualClock::at(Timestamp::UNIX_EPOCH));
     let users = Arc::clone(users);
     let store = Sourced::around(Arc::new(MemoryStore::new())).subscriptions(move |subject| {
         let users = Arc::clone(&users);
         async move { users.read(&subject) }
     });
-    let plans = Plans::from_toml(PLANS).unwrap();
+    let plans = Plans::from_toml(plans).unwrap();
     let quota = Quota::builder().plans(plans).clock(Arc::clone(&clock) as _).open_on(Arc::new(store)).unwrap();
     (quota, clock)
 }
@@ -154,4 +165,73 @@ fn a_function_that_may_block_gives_the_plans() {
     let store = Sourced::around(Arc::new(MemoryStore::new())).blocking_plans(failing);
     let refused = Quota::builder().open_on(Arc::new(store)).unwrap_err().to_string();
     assert!(refused.contains("the plans of the host's cannot be read: the table is gone"), "{refused}");
+}
+
+const TEAMS: &str = "default_plan = 'free'
+[plans.free]
+quotas = { jobs = '1000000/day' }
+member_quotas = { jobs = '900000/day' }
+[plans.leased]
+rank = 1
+quotas = { jobs = '1000000/day' }
+member_quotas = { jobs = '900000/day' }
+lease = { jobs = {} }";
+
+/// What comes of something that must not take for ever, and would without an end.
+fn in_time<T: Send + 'static>(what: &str, act: impl FnOnce() -> T + Send + 'static) -> T {
+    let (done, is_done) = mpsc::channel();
+    std::thread::spawn(move || done.send(act()));
+    is_done.recv_timeout(Duration::from_secs(30)).unwrap_or_else(|error| panic!("{what}: {error}"))
+}
+
+/// As `coalesce(team_id, id) AS account` has it.
+#[test]
+fn who_is_an_account_of_its_own_in_the_hosts_table_is_in_none() {
+    let users = Arc::new(Users::default());
+    for plan in ["free", "leased"] {
+        users.put_in(plan, plan, plan);
+        users.put_in(plan, "bob", "free");
+        let (quota, _) = open_under(TEAMS, &users);
+        let (usage, bobs) = in_time(plan, move || {
+            for _ in 0..100 {
+                assert!(quota.consume(plan, &[("jobs", 1)]).unwrap().allowed);
+                assert!(quota.consume("bob", &[("jobs", 1)]).unwrap().allowed);
+            }
+            (quota.usage(plan).unwrap(), quota.usage("bob").unwrap())
+        });
+        assert_eq!((&*usage.plan, usage.account.as_deref(), usage.status), (plan, None, Some(Status::Active)));
+        assert_eq!(usage.quotas.iter().map(|state| state.used).collect::<Vec<_>>(), [200], "{usage:?}");
+        assert_eq!((&*bobs.plan, bobs.account.as_deref()), (plan, Some(plan)), "{bobs:?}");
+    }
+}
+
+/// A member may be put into an account that its table names as its own.
+#[test]
+fn who_is_an_account_of_its_own_in_the_hosts_table_has_members_here_too() {
+    let users = Arc::new(Users::default());
+    users.put_in("acme", "acme", "pro");
+    let (quota, _) = open(&users);
+    quota.subscribe("eve", Subscription::active("free", Timestamp::UNIX_EPOCH).in_account("acme")).unwrap();
+    assert!(quota.consume("eve", &[("jobs", 9)]).unwrap().allowed);
+    assert!(!quota.consume("acme", &[("jobs", 1)]).unwrap().allowed, "they are acme's that eve has used");
+}
+
+#[test]
+fn two_who_are_each_others_accounts_never_wait_for_each_other() {
+    let users = Arc::new(Users::default());
+    for (one, other) in [("ana", "bob"), ("bob", "ana")] {
+        users.put_in(other, one, "free");
+    }
+    for plans in [TEAMS.to_owned(), TEAMS.replace("'free'", "'leased'")] {
+        let quota = Arc::new(open_under(&plans, &users).0);
+        let workers = ["ana", "bob"].map(|subject| {
+            let quota = Arc::clone(&quota);
+            move || (0..20_000).filter(|_| quota.consume(subject, &[("jobs", 1)]).unwrap().allowed).count()
+        });
+        let granted = in_time("both at once", || {
+            let threads = workers.map(std::thread::spawn);
+            threads.map(|thread| thread.join().unwrap())
+        });
+        assert_eq!(granted, [20_000; 2], "{plans}");
+    }
 }

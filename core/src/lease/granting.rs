@@ -52,9 +52,7 @@ impl Admission {
         if exact || costs.iter().any(|cost| modes.of(&cost.metric) == Enforcement::Shadow) {
             return None;
         }
-        // The account's lock first, for everybody.
-        let account = caller.account.as_ref().map(|account| account.pools.0.lock());
-        let own = caller.record.pools.0.lock();
+        let (own, account) = locked(&caller.record, caller.account.as_ref());
         if own.is_none() && account.as_ref().is_none_or(|account| account.is_none()) {
             return None;
         }
@@ -222,6 +220,19 @@ impl Granting<'_> {
             }
         }
         states
+    }
+}
+
+/// What is leased of a caller and of its account. All lock two records in one order: of two subjects, a host's tables may
+/// say that each is the other's account.
+fn locked<'c>(own: &'c Record, account: Option<&'c Arc<Record>>) -> (Locked<'c>, Option<Locked<'c>>) {
+    let lock = |record: &'c Record| record.pools.0.lock();
+    match account.map(|account| &**account) {
+        Some(account) if std::ptr::from_ref(account) < std::ptr::from_ref(own) => {
+            let account = lock(account);
+            (lock(own), Some(account))
+        }
+        account => (lock(own), account.map(lock)),
     }
 }
 
