@@ -4,8 +4,8 @@
 //! Many who change one row wait for each other on the server, each with a connection of its own, and the more there
 //! are the slower it gets. Together they are one change of that row, and its cost is shared.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
@@ -56,7 +56,7 @@ pub(super) type Answer = oneshot::Receiver<Result<Charged, StoreError>>;
 
 /// The charges that wait for one of the same counters to return. Where none is on its way, there is no queue.
 #[derive(Default)]
-pub(super) struct Combiner(Mutex<HashMap<Counters, Vec<Waiting>>>);
+pub(super) struct Combiner(Mutex<HashMap<Counters, VecDeque<Waiting>>>);
 
 impl fmt::Debug for Combiner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -73,12 +73,12 @@ impl Combiner {
         let mut queues = self.0.lock();
         match queues.entry(counters) {
             Entry::Occupied(mut queue) => {
-                queue.get_mut().push(first);
+                queue.get_mut().push_back(first);
                 (answered, None)
             }
             Entry::Vacant(place) => {
                 let counters = place.key().clone();
-                place.insert(Vec::new());
+                place.insert(VecDeque::new());
                 (answered, Some(Lead { combiner: Arc::clone(self), counters, first: Some(first), is_over: false }))
             }
         }
@@ -96,15 +96,16 @@ pub(super) struct Lead {
 
 impl Lead {
     pub(super) async fn take(mut self, server: Arc<impl Charges>) {
-        let mut group: Vec<Waiting> = self.first.take().into_iter().collect();
+        let mut group: VecDeque<Waiting> = self.first.take().into_iter().collect();
+        let mut known = None;
         while !group.is_empty() {
-            send(group, &*server).await;
+            known = send(group, known, &*server).await;
             group = self.next();
         }
     }
 
     /// Those who wait still. Where there are none, the queue ends.
-    fn next(&mut self) -> Vec<Waiting> {
+    fn next(&mut self) -> VecDeque<Waiting> {
         let mut queues = self.combiner.0.lock();
         let mut group = queues.get_mut(&self.counters).map(std::mem::take).unwrap_or_default();
         // Nothing was sent for who has gone away.
@@ -128,49 +129,93 @@ impl Drop for Lead {
     }
 }
 
-/// Sends charges of the same counters, in the order in which they came.
-async fn send(group: Vec<Waiting>, server: &impl Charges) {
-    if group.len() > 1 {
-        let now = group.iter().map(|waiting| waiting.now).max().unwrap_or_default();
-        let is_wanted = || group.iter().any(Waiting::is_wanted);
-        match server.charge(now, &sums(&group), true, &is_wanted).await {
-            Ok(charged) if charged.granted() => return share_out(group, charged.balances),
-            Ok(_) => {}
-            Err(error) => return group.into_iter().for_each(|waiting| tell(waiting.answer, Err(error.clone()))),
+/// Sends charges of the same counters, in the order in which they came: together as many as can be seen to pass, by what
+/// the counters are known to have held before, and alone who would reach a threshold or be refused. Returns what the
+/// counters are known to hold then.
+async fn send(
+    mut group: VecDeque<Waiting>,
+    mut known: Option<Vec<Balance>>,
+    server: &impl Charges,
+) -> Option<Vec<Balance>> {
+    // Whoever is in the group was there in time to be refused by what the server tells from now on.
+    let mut is_told = false;
+    // Where others charge meanwhile, less is left than was known.
+    let mut together_max = usize::MAX;
+    loop {
+        group.retain(Waiting::is_wanted);
+        if let Some(balances) = known.as_deref().filter(|_| is_told) {
+            refuse_first(&mut group, balances);
         }
-    }
-    // What is known of the counters since somebody was refused, or how the server has failed.
-    let (mut full, mut failed): (Option<Vec<Balance>>, Option<StoreError>) = (None, None);
-    for waiting in group.into_iter().filter(Waiting::is_wanted) {
-        let refused = full.as_ref().and_then(|balances| refused_at(balances, &waiting.charges));
-        let charged = match (&failed, refused) {
-            // The others would only wait as long again, one after the other.
-            (Some(error), _) => Err(unsent(error.clone())),
-            (None, Some(refused)) => Ok(refused),
-            (None, None) => server.charge(waiting.now, &waiting.charges, false, &|| waiting.is_wanted()).await,
-        };
-        match &charged {
-            Ok(Charged { outcome: Outcome::Refused, balances, .. }) => full = Some(balances.clone()),
-            Ok(Charged { balances, .. }) => full = full.map(|_| balances.clone()),
-            Err(error) if waiting.is_wanted() => failed = Some(error.clone()),
-            Err(_) => {}
+        if group.is_empty() {
+            return known;
         }
-        tell(waiting.answer, charged);
+        let passing = known.as_deref().map_or(0, |balances| passing(balances, &group));
+        let together = passing.min(together_max).max(1);
+        let now = group.iter().take(together).map(|waiting| waiting.now).max().unwrap_or_default();
+        let is_wanted = || group.iter().take(together).any(Waiting::is_wanted);
+        match server.charge(now, &sums(&group, together), together > 1, &is_wanted).await {
+            Ok(charged) if together == 1 => {
+                // Who went alone although all was known was at the threshold: there is another distance to go.
+                if known.replace(charged.balances.clone()).is_some() {
+                    together_max = usize::MAX;
+                }
+                is_told = true;
+                if let Some(first) = group.pop_front() {
+                    tell(first.answer, Ok(charged));
+                }
+            }
+            Ok(Charged { outcome: Outcome::Granted, balances, .. }) => {
+                (known, is_told, together_max) = (Some(balances.clone()), true, usize::MAX);
+                share_out(group.drain(..together), balances);
+            }
+            // The first goes alone, which tells how the counters stand.
+            Ok(_) => (known, together_max) = (None, together / 2),
+            Err(error) => {
+                let is_over = is_wanted();
+                group.drain(..together).for_each(|waiting| tell(waiting.answer, Err(error.clone())));
+                if is_over {
+                    // The others would only wait as long again, one after the other.
+                    group.into_iter().for_each(|waiting| tell(waiting.answer, Err(unsent(error.clone()))));
+                    return known;
+                }
+            }
+        }
     }
 }
 
-/// The refusal of charges that do not fit counters which hold this: whoever waited already when they were read was there
-/// in time to be told of it.
-fn refused_at(balances: &[Balance], charges: &[Charge]) -> Option<Charged> {
+/// How many of a group pass one after the other without reaching a threshold, where the counters hold this.
+fn passing(balances: &[Balance], group: &VecDeque<Waiting>) -> usize {
+    let mut balances = balances.to_vec();
+    let passes = |waiting: &&Waiting| {
+        let charged = charged_at(&balances, &waiting.charges);
+        let passes = charged.granted() && charged.crossed.is_empty();
+        balances = charged.balances;
+        passes
+    };
+    group.iter().take_while(passes).count()
+}
+
+/// Refuses the first of a group, as long as they do not fit counters which hold this.
+fn refuse_first(group: &mut VecDeque<Waiting>, balances: &[Balance]) {
+    while let Some(first) = group.pop_front() {
+        let charged = charged_at(balances, &first.charges);
+        if charged.granted() {
+            return group.push_front(first);
+        }
+        tell(first.answer, Ok(charged));
+    }
+}
+
+fn charged_at(balances: &[Balance], charges: &[Charge]) -> Charged {
     let mut read = balances.iter().copied();
     let next = |_: &CounterKey| Ok::<_, Infallible>(read.next().unwrap_or_default());
     let Ok(charged) = charge_all(charges, next, Balance::charged);
-    (charged.outcome == Outcome::Refused).then_some(charged)
+    charged
 }
 
-/// What each counter is charged with by all of them.
-fn sums(group: &[Waiting]) -> Vec<Charge> {
-    let mut charges = group.iter().map(|waiting| &waiting.charges);
+/// What each counter is charged with by the first so many of a group.
+fn sums(group: &VecDeque<Waiting>, many: usize) -> Vec<Charge> {
+    let mut charges = group.iter().take(many).map(|waiting| &waiting.charges);
     let mut sums = charges.next().cloned().unwrap_or_default();
     for charges in charges {
         for (sum, charge) in sums.iter_mut().zip(charges) {
@@ -181,8 +226,8 @@ fn sums(group: &[Waiting]) -> Vec<Charge> {
 }
 
 /// Tells each what the counters held after his own charge and before the next one's.
-fn share_out(group: Vec<Waiting>, mut balances: Vec<Balance>) {
-    for Waiting { charges, answer, .. } in group.into_iter().rev() {
+fn share_out(group: impl DoubleEndedIterator<Item = Waiting>, mut balances: Vec<Balance>) {
+    for Waiting { charges, answer, .. } in group.rev() {
         let after = balances.clone();
         for (balance, charge) in balances.iter_mut().zip(&charges) {
             balance.used = balance.used.saturating_sub(charge.amount);

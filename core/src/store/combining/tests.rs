@@ -15,16 +15,25 @@ use crate::store::charge_all;
 struct Server {
     balances: Mutex<[Balance; 2]>,
     trips: AtomicU32,
-    fails: bool,
+    /// From which trip on it fails.
+    fails_from: Option<u32>,
+    /// What other processes charge between two trips.
+    others: u64,
+    /// Before which trip they hand back all that was used.
+    emptied_at: Option<u32>,
 }
 
 impl Server {
     fn made(&self, charges: &[Charge], if_plain: bool) -> Result<Charged, StoreError> {
-        self.trips.fetch_add(1, Ordering::Relaxed);
-        if self.fails {
+        let trip = self.trips.fetch_add(1, Ordering::Relaxed);
+        if self.fails_from.is_some_and(|first| first <= trip) {
             return Err(StoreError::Failed { detail: "cut".to_owned(), retry: Retry::OutcomeUnknown });
         }
         let mut balances = self.balances.lock();
+        balances.iter_mut().for_each(|balance| balance.used += self.others);
+        if self.emptied_at == Some(trip) {
+            *balances = Default::default();
+        }
         let mut place = balances.iter().copied();
         let read = |_: &CounterKey| Ok::<_, Infallible>(place.next().unwrap());
         let Ok(charged) = charge_all(charges, read, Balance::charged);
@@ -32,7 +41,9 @@ impl Server {
             balances.copy_from_slice(&charged.balances);
             return Ok(charged);
         }
-        Ok(Charged { outcome: Outcome::Refused, ..charged })
+        // As PostgreSQL, which tells nothing of counters then.
+        let balances = if if_plain { Vec::new() } else { charged.balances };
+        Ok(Charged::new(Outcome::Refused, balances))
     }
 }
 
@@ -55,6 +66,10 @@ fn charges(amounts: [u64; 2], limits: [u64; 2]) -> Vec<Charge> {
         limit: Limit::Units(limit),
     };
     [Period::Day, Period::Month].into_iter().zip(amounts.into_iter().zip(limits)).map(of).collect()
+}
+
+fn granted(answer: &Result<Charged, StoreError>) -> bool {
+    answer.as_ref().unwrap().granted()
 }
 
 /// Has everybody charge at once, and returns what came of it, in the order in which they came.
@@ -95,19 +110,75 @@ fn other_limits_and_other_counters_travel_by_themselves() {
 
 #[test]
 fn one_failure_is_everybodys_and_is_waited_for_once() {
-    let server = Arc::new(Server { fails: true, ..Server::default() });
+    let server = Arc::new(Server { fails_from: Some(1), ..Server::default() });
     let answers = charged_at_once(&server, &vec![charges([1, 1], [100, 100]); 10]);
     assert_eq!(server.trips.load(Ordering::Relaxed), 2);
-    assert!(answers.iter().all(|answer| answer.as_ref().unwrap_err().retry() == Retry::OutcomeUnknown));
+    assert!(answers[0].as_ref().unwrap().granted());
+    assert!(answers[1..].iter().all(|answer| answer.as_ref().unwrap_err().retry() == Retry::OutcomeUnknown));
+}
+
+#[test]
+fn who_was_not_sent_because_others_have_failed_knows_that_he_was_not() {
+    let server = Arc::new(Server { fails_from: Some(0), ..Server::default() });
+    let answers = charged_at_once(&server, &vec![charges([1, 1], [100, 100]); 10]);
+    assert_eq!(server.trips.load(Ordering::Relaxed), 2);
+    for (place, answer) in answers.iter().enumerate() {
+        let expected = if place < 2 { Retry::OutcomeUnknown } else { Retry::Safe };
+        assert_eq!(answer.as_ref().unwrap_err().retry(), expected, "{place}");
+    }
+}
+
+#[test]
+fn a_thousand_who_reach_a_threshold_go_before_it_at_it_and_behind_it() {
+    let server = Arc::new(Server::default());
+    let mut all = vec![charges([1, 1], [1_000, 100_000]); 1_001];
+    // One that never fits, in the midst of others that do.
+    all[300] = charges([5_000, 1], [1_000, 100_000]);
+    let answers = charged_at_once(&server, &all);
+    let crossed: Vec<(usize, u8)> = (0..)
+        .zip(&answers)
+        .flat_map(|(place, answer)| answer.as_ref().unwrap().crossed.iter().map(move |found| (place, found.percent)))
+        .collect();
+    assert_eq!(crossed, [(800, 80), (1_000, 100)], "the 800th and the last that was granted");
+    let refused: Vec<usize> =
+        (0..).zip(&answers).filter(|(_, answer)| !granted(answer)).map(|(place, _)| place).collect();
+    assert_eq!(refused, [300]);
+    assert_eq!(
+        server.trips.load(Ordering::Relaxed),
+        6,
+        "around the first, the one that never fits, and two thresholds"
+    );
+}
+
+#[test]
+fn others_who_charge_meanwhile_cost_a_few_trips_more() {
+    for others in [1, 3, 10] {
+        let server = Arc::new(Server { others, ..Server::default() });
+        let answers = charged_at_once(&server, &vec![charges([1, 1], [1_100, 100_000]); 1_000]);
+        let all = u64::try_from(answers.iter().filter(|answer| granted(answer)).count()).unwrap();
+        let (trips, used) = (server.trips.load(Ordering::Relaxed), server.balances.lock()[0].used);
+        println!("{others} by others between two trips: {trips} trips, {all} granted");
+        assert_eq!(used, all + others * u64::from(trips));
+        assert!(trips <= 50, "{trips} trips");
+        // In order: where one was refused, nobody behind him was granted as much.
+        assert!(answers.is_sorted_by_key(|answer| !granted(answer)));
+    }
 }
 
 #[test]
 fn at_a_full_counter_nobody_is_sent_who_was_there_when_that_was_found() {
     let server = Arc::new(Server::default());
     let answers = charged_at_once(&server, &vec![charges([3, 1], [10, 100]); 100]);
-    let granted = answers.iter().filter(|answer| answer.as_ref().unwrap().granted()).count();
-    assert_eq!(granted, 3);
-    assert_eq!(server.trips.load(Ordering::Relaxed), 5, "the first, the others' sum, two of them and the next");
+    assert_eq!(answers.iter().filter(|answer| granted(answer)).count(), 3);
+    assert_eq!(server.trips.load(Ordering::Relaxed), 3, "each by itself, because the third reaches a threshold");
+}
+
+#[test]
+fn nobody_is_refused_by_what_was_told_to_those_before_him() {
+    let full = Mutex::new([Balance::of(10), Balance::of(10)]);
+    let server = Arc::new(Server { balances: full, emptied_at: Some(1), ..Server::default() });
+    let answers = charged_at_once(&server, &vec![charges([1, 1], [10, 100]); 2]);
+    assert_eq!(answers.iter().map(granted).collect::<Vec<_>>(), [false, true]);
 }
 
 #[test]
