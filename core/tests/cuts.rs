@@ -2,8 +2,10 @@
 //!
 //! Workers charge, hold, settle and lease through a proxy that cuts their connections before a request, after it, and
 //! in the middle of the reply. What they do not know the outcome of they ask again under the same name, as an engine
-//! does, until there is an answer. So in the end they know what every counter must hold, to the unit; but for what had
-//! no name and was not answered within the store's own time, which may have been done once or not at all.
+//! does, until there is an answer. What has no name is not asked again, and may not be answered within the store's own
+//! time: it was done once or not at all. Half of it also charges a counter that nothing else does, which tells in the end
+//! what was done, and so what every counter must hold, to the unit. The other half has counters of its own, on which
+//! charges travel together.
 
 #![cfg(any(feature = "postgres", feature = "redis"))]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::print_stdout, missing_docs)]
@@ -18,14 +20,15 @@ use std::time::{Duration, Instant};
 use pollster::block_on;
 use quotum::blocking::Quota;
 use quotum::store::{
-    Adjust, Adjustment, Balance, Call, Charge, CounterKey, Fingerprint, Hold, Lease, Once, Outcome, Settle, Settled,
-    Store, StoreError, Wait,
+    Adjust, Adjustment, Balance, Call, Charge, Charged, CounterKey, Fingerprint, Hold, Lease, Once, Outcome, Settle,
+    Settled, Store, StoreError, Wait,
 };
 use quotum::{Event, EventName, HoldId, Limit, Period, Plans, Retry, Timestamp};
 use servers::{Cut, Proxy, Upstream};
 
 const CUTS: u64 = 1_000;
 const WORKERS: u64 = 4;
+const WIDE: u64 = 1_000_000_000;
 const TIGHT: u64 = 2_000;
 
 /// 2026-03-01T00:00:00Z.
@@ -85,14 +88,17 @@ fn reserve_while_answers_are_lost(proxy: &Proxy, url: &str) {
     }
 }
 
-/// The two counters of every case: one that never fills, and one that does.
-fn counters() -> [Charge; 2] {
-    let charge = |subject: &str, limit| {
+/// The counters of what is known in the end to the unit, and those of charges that travel together: of either, one that
+/// never fills, and one that does.
+fn counters() -> [Charge; 4] {
+    [("ana", WIDE), ("acme", TIGHT), ("bob", WIDE), ("beta", TIGHT)].map(|(subject, limit)| {
         let key = CounterKey::of(subject, "tokens", Period::Day, NOW_S).in_account("acme");
-        Charge { key, amount: 1, limit }
-    };
-    [charge("ana", Limit::Units(1_000_000_000)), charge("acme", Limit::Units(TIGHT))]
+        Charge { key, amount: 1, limit: Limit::Units(limit) }
+    })
 }
+
+/// Where the counters of charges that travel together begin.
+const TOGETHER: usize = 2;
 
 fn time(seconds: i64) -> Timestamp {
     Timestamp::from_second(NOW_S + seconds).unwrap()
@@ -112,12 +118,14 @@ impl Dice {
 /// What the workers know.
 #[derive(Debug, Default)]
 struct Books {
-    used: [u64; 2],
-    held: [u64; 2],
+    used: [u64; 4],
+    held: [u64; 4],
     bonus: u64,
-    /// What was used and granted by steps without a name of which nobody knows whether they were made.
-    perhaps_used: [u64; 2],
-    perhaps_bonus: u64,
+    /// Steps without a name, by the counter that only they charge.
+    marked: Vec<Marked>,
+    /// What was charged together by steps of which nobody knows whether they were made.
+    perhaps_used: [u64; 4],
+    perhaps: u64,
     steps: u64,
     refused: u64,
     /// Answers that the store itself could not get in its time: of steps with a name, and of others.
@@ -126,6 +134,17 @@ struct Books {
     took: Vec<Duration>,
     /// When each worker was first answered after the last cut.
     answered: Vec<Instant>,
+}
+
+/// A step without a name, and what else than its own counter it charges or raises.
+#[derive(Debug)]
+struct Marked {
+    mark: CounterKey,
+    counters: usize,
+    amount: u64,
+    is_bonus: bool,
+    /// Whether it was made, where that is known.
+    is_made: Option<bool>,
 }
 
 fn cut_a_thousand_times(name: &str, upstream: Upstream, open: impl FnOnce(SocketAddr) -> Arc<dyn Store>) {
@@ -139,16 +158,12 @@ fn cut_a_thousand_times(name: &str, upstream: Upstream, open: impl FnOnce(Socket
             let store = &*store;
             scope.spawn(move || {
                 let mut worker = Worker { store, books, dice: Dice(number), number, steps: 0, lease: None };
+                let mut answered = false;
                 while !stop.load(Ordering::Relaxed) {
                     let was_over = is_over.load(Ordering::Relaxed);
-                    worker.step();
-                    if was_over {
+                    if worker.step() && was_over && !std::mem::replace(&mut answered, true) {
                         books.lock().unwrap().answered.push(Instant::now());
-                        break;
                     }
-                }
-                while !stop.load(Ordering::Relaxed) {
-                    worker.step();
                 }
                 worker.settle_lease();
             });
@@ -169,6 +184,10 @@ fn cut_a_thousand_times(name: &str, upstream: Upstream, open: impl FnOnce(Socket
         }
         last_cut = Instant::now();
         is_over.store(true, Ordering::Relaxed);
+        let are_answered = || books.lock().unwrap().answered.len() as u64 == WORKERS;
+        while !are_answered() && last_cut.elapsed() < Duration::from_secs(30) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         std::thread::sleep(Duration::from_millis(300));
         stop.store(true, Ordering::Relaxed);
     });
@@ -178,27 +197,51 @@ fn cut_a_thousand_times(name: &str, upstream: Upstream, open: impl FnOnce(Socket
 fn report(name: &str, store: &Arc<dyn Store>, mut books: Books, last_cut: Instant) {
     books.took.sort_unstable();
     let (median, worst) = (books.took[books.took.len() / 2], books.took[books.took.len() - 1]);
+    assert_eq!(books.answered.len() as u64, WORKERS, "answered after the last cut");
+    audit(name, store, &mut books);
     let Books { steps, refused, asked_again, unknown, .. } = &books;
     println!("{name}: {CUTS} cuts, {steps} steps, {refused} refused");
     println!("  {asked_again} answers were asked for again by the caller, {unknown} are not known");
     println!("  a step took {median:.1?} (median), {worst:.1?} (the slowest)");
     let recovered = books.answered.iter().map(|answer| answer.saturating_duration_since(last_cut)).max();
     println!("  after the last cut every worker was answered within {:.1?}", recovered.unwrap_or_default());
-    let keys = counters().map(|charge| charge.key);
-    let found = block_on(store.balances(Call::new(time(0), Wait::Block), &keys)).unwrap();
+    assert!(*refused > 0, "the limit was never reached");
+    // All but those that were delayed for longer than the store waits, or were cut over and over again.
+    assert!(*unknown < CUTS / 10, "{unknown} answers are not known");
+}
+
+/// What the counters hold is what was charged.
+fn audit(name: &str, store: &Arc<dyn Store>, books: &mut Books) {
+    let balances = |keys: &[CounterKey]| block_on(store.balances(Call::new(time(0), Wait::Block), keys)).unwrap();
+    let (mut unknown, mut made) = (0, 0);
+    for step in std::mem::take(&mut books.marked) {
+        let [Balance { used, bonus, .. }] = balances(std::slice::from_ref(&step.mark))[..] else { panic!("{step:?}") };
+        let found = if step.is_bonus { bonus } else { used };
+        assert!(found == 0 || found == step.amount, "{found} by one step: {step:?}");
+        let is_made = found > 0;
+        assert_eq!(step.is_made.unwrap_or(is_made), is_made, "{step:?}");
+        unknown += u64::from(step.is_made.is_none());
+        made += u64::from(step.is_made.is_none() && is_made);
+        match (is_made, step.is_bonus) {
+            (true, true) => books.bonus += step.amount,
+            (true, false) => books.used.iter_mut().take(step.counters).for_each(|counter| *counter += step.amount),
+            (false, _) => {}
+        }
+    }
+    println!("{name}: of {unknown} steps that nobody knew of, {made} were made, once");
+    let found = balances(&counters().map(|charge| charge.key));
     for (number, balance) in found.iter().enumerate() {
-        let Balance { used, held, overage, .. } = *balance;
+        let Balance { used, held, overage, bonus, .. } = *balance;
         assert_eq!((held, overage), (books.held[number], 0), "of counter {number}");
+        assert_eq!(bonus, if number == 0 { books.bonus } else { 0 }, "of counter {number}");
         let surely = books.used[number];
         let perhaps = surely..=surely + books.perhaps_used[number];
         assert!(perhaps.contains(&used), "of counter {number}: {used} used, {perhaps:?} charged");
     }
-    let perhaps = books.bonus..=books.bonus + books.perhaps_bonus;
-    assert!(perhaps.contains(&found[0].bonus), "a bonus of {}, {perhaps:?} granted", found[0].bonus);
-    assert!(found[1].used + found[1].held <= TIGHT, "{found:?}");
-    assert!(*refused > 0, "the limit was never reached");
-    // All but those that were delayed for longer than the store waits, or were cut over and over again.
-    assert!(*unknown < CUTS / 10, "{unknown} answers are not known");
+    let Books { perhaps, perhaps_used, .. } = books;
+    println!("{name}: of those that travelled together, {perhaps} are not known, of at most {perhaps_used:?} units");
+    assert_eq!(perhaps_used[..TOGETHER], [0, 0], "only what travels together is not known to the unit");
+    assert!([1, 3].iter().all(|full: &usize| found[*full].used + found[*full].held <= TIGHT), "{found:?}");
 }
 
 struct Worker<'t> {
@@ -212,23 +255,26 @@ struct Worker<'t> {
 }
 
 impl Worker<'_> {
-    fn step(&mut self) {
+    /// Whether it was answered.
+    fn step(&mut self) -> bool {
         self.steps += 1;
         self.books.lock().unwrap().steps += 1;
-        match self.dice.below(8) {
+        match self.dice.below(9) {
             0 | 1 => self.charge(),
-            2 | 3 => self.charge_without_a_name(),
-            4 => self.grant_without_a_name(),
-            5 => self.hold(),
+            2 => return self.charge_with_a_mark(),
+            3 | 4 => return self.charge_together(),
+            5 => return self.grant_with_a_mark(),
+            6 => self.hold(),
             _ => self.lease(),
         }
+        true
     }
 
     /// One counter, or both of them.
-    fn charges(&mut self) -> Vec<Charge> {
+    fn charges(&mut self, from: usize) -> Vec<Charge> {
         let amount = 1 + self.dice.below(3);
         let counters = 1 + usize::try_from(self.dice.below(2)).unwrap();
-        counters_of(counters, amount)
+        counters_of(from, counters, amount)
     }
 
     fn name(&self) -> HoldId {
@@ -271,8 +317,14 @@ impl Worker<'_> {
         self.books.lock().unwrap().used.iter_mut().take(charges).for_each(|counter| *counter += used);
     }
 
+    /// The counter that only this step charges.
+    fn mark(&self) -> CounterKey {
+        let subject = format!("step-{}-{}", self.number, self.steps);
+        CounterKey::of(&*subject, "tokens", Period::Day, NOW_S).in_account("acme")
+    }
+
     fn charge(&mut self) {
-        let charges = self.charges();
+        let charges = self.charges(0);
         let once = self.once(&charges);
         let charged = self.ask(|call| block_on(self.store.charge(call, &charges, Some(&once))));
         match charged.outcome {
@@ -297,35 +349,54 @@ impl Worker<'_> {
         }
     }
 
-    fn charge_without_a_name(&mut self) {
-        let charges = self.charges();
-        let amount = charges[0].amount;
-        match self.ask_once(|call| block_on(self.store.charge(call, &charges, None))) {
-            Some(Ok(charged)) if charged.granted() => self.note_used(charges.len(), amount),
-            Some(Ok(_)) => self.refused(),
-            Some(Err(_)) => {}
-            None => {
-                let mut books = self.books.lock().unwrap();
-                books.perhaps_used.iter_mut().take(charges.len()).for_each(|counter| *counter += amount);
-            }
+    fn charge_with_a_mark(&mut self) -> bool {
+        let (mut charges, mark) = (self.charges(0), self.mark());
+        let (counters, amount) = (charges.len(), charges[0].amount);
+        charges.push(Charge { key: mark.clone(), amount, limit: Limit::Units(WIDE) });
+        let charged = self.ask_once(|call| block_on(self.store.charge(call, &charges, None)));
+        if matches!(&charged, Some(Ok(charged)) if !charged.granted()) {
+            self.refused();
         }
+        let is_made = charged.as_ref().map(|charged| charged.as_ref().is_ok_and(Charged::granted));
+        self.books.lock().unwrap().marked.push(Marked { mark, counters, amount, is_bonus: false, is_made });
+        matches!(charged, Some(Ok(_)))
+    }
+
+    fn charge_together(&mut self) -> bool {
+        let charges = self.charges(TOGETHER);
+        let amount = charges[0].amount;
+        let charged = self.ask_once(|call| block_on(self.store.charge(call, &charges, None)));
+        let mut books = self.books.lock().unwrap();
+        let Books { used, perhaps_used, perhaps, refused, .. } = &mut *books;
+        let counters = match &charged {
+            Some(Ok(charged)) if charged.granted() => used,
+            Some(answer) => {
+                *refused += u64::from(answer.is_ok());
+                return answer.is_ok();
+            }
+            None => {
+                *perhaps += 1;
+                perhaps_used
+            }
+        };
+        counters.iter_mut().skip(TOGETHER).take(charges.len()).for_each(|counter| *counter += amount);
+        charged.is_some()
     }
 
     /// Units on top of the limit that nothing depends on.
-    fn grant_without_a_name(&self) {
-        let [Charge { key, .. }, _] = counters();
-        let adjustments = [Adjustment { key, by: Adjust::Grant(1) }];
+    fn grant_with_a_mark(&self) -> bool {
+        let ([Charge { key, .. }, ..], mark) = (counters(), self.mark());
+        let adjustments = [key, mark.clone()].map(|key| Adjustment { key, by: Adjust::Grant(1) });
         let event = Event::new(EventName::UsageAdjusted, time(0));
-        match self.ask_once(|call| block_on(self.store.adjust(call, &adjustments, None, &event))) {
-            Some(Ok(_)) => self.books.lock().unwrap().bonus += 1,
-            Some(Err(_)) => {}
-            None => self.books.lock().unwrap().perhaps_bonus += 1,
-        }
+        let granted = self.ask_once(|call| block_on(self.store.adjust(call, &adjustments, None, &event)));
+        let is_made = granted.as_ref().map(Result::is_ok);
+        self.books.lock().unwrap().marked.push(Marked { mark, counters: 0, amount: 1, is_bonus: true, is_made });
+        matches!(granted, Some(Ok(_)))
     }
 
     /// Every fourth hold stays open, the others are settled.
     fn hold(&mut self) {
-        let (charges, id) = (self.charges(), self.name());
+        let (charges, id) = (self.charges(0), self.name());
         let once = Some(self.once(&charges));
         let hold = Hold { id, once, charges, expires_at: time(3_600), kept_until: time(86_400) };
         let charged = self.ask(|call| block_on(self.store.hold(call, &hold)));
@@ -355,7 +426,7 @@ impl Worker<'_> {
         let id = self.name();
         let before = self.lease.take();
         let settle = before.map(|(id, used)| Settle { id, used: vec![("tokens".into(), used)] });
-        let charges = counters_of(2, 20);
+        let charges = counters_of(0, 2, 20);
         let lease = Lease { id, settle, charges, least: 2, expires_at: time(3_600), kept_until: time(86_400) };
         let leased = self.ask(|call| block_on(self.store.lease(call, &lease)));
         if let (Some((_, used)), Some(settled)) = (before, &leased.settled) {
@@ -375,6 +446,6 @@ impl Worker<'_> {
     }
 }
 
-fn counters_of(many: usize, amount: u64) -> Vec<Charge> {
-    counters().into_iter().take(many).map(|charge| Charge { amount, ..charge }).collect()
+fn counters_of(from: usize, many: usize, amount: u64) -> Vec<Charge> {
+    counters().into_iter().skip(from).take(many).map(|charge| Charge { amount, ..charge }).collect()
 }
