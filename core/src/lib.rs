@@ -15,6 +15,7 @@
 #![cfg_attr(feature = "tower", doc = "| admitting requests in axum and hyper | [`tower`], [`tower::QuotaLayer`] |")]
 //! | where counters last | [`store`], [`store::Store`] |
 //! | turning the clock in a test | [`ManualClock`] |
+#![cfg_attr(feature = "faults", doc = "| a store that fails in a test | [`store::Faults`], [`store::FaultRule`] |")]
 //!
 //! The flow of a request is one file, `admission.rs`.
 
