@@ -1,4 +1,4 @@
-//! The Redis store: keys under a prefix on a Redis or Valkey server, or on a cluster of them.
+//! The Redis store: keys under a prefix on a Redis server, or on a cluster of them.
 //!
 //! Each method is one call of a script (`scripts/*.lua`), and so one round trip in which nothing else happens on the
 //! server. [`names`] says which keys there are and in which slots of a cluster, [`script`] what is sent, [`failure`]
@@ -51,7 +51,8 @@ use crate::plan::Plans;
 use crate::subscription::Subscription;
 use crate::token::TokenDigest;
 
-/// A store on a Redis or Valkey server of version 7 or newer, or on a cluster of them.
+/// A store on a Redis server of version 7 or newer, or on a cluster of them. Valkey speaks the same protocol, but none of
+/// Quotum's tests has been run on it.
 ///
 /// Any number of processes on any number of machines may share one prefix. What was acknowledged is as durable as the
 /// server makes it: with `appendonly yes` and `appendfsync everysec`, a crash of its machine loses the last second.

@@ -67,7 +67,7 @@ impl RedisOptions {
     /// - `redis://user:password@host1:7000,host2:7000?cluster=true` names some nodes of a cluster, which name the
     ///   others. One is enough where it is there when the store is opened.
     ///
-    /// `valkey`, `valkeys` and `valkey+unix` mean the same. Of the settings after the question mark, `cluster`,
+    /// `valkey`, `valkeys` and `valkey+unix` mean the same of a Valkey server. Of the settings after the question mark, `cluster`,
     /// `prefix`, `ca`, `connections`, `connect_timeout_ms` and `response_timeout_ms` are those of the methods of this
     /// type; all others are [those of `redis`].
     ///
