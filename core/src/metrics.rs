@@ -106,10 +106,12 @@ impl Admission {
         line("gauge", "rate_table_bytes", "Memory of the table of rates", count(self.rates.memory_bytes()));
         line("counter", "events_dropped", "Events dropped because the queue was full", self.observer.dropped());
         line("gauge", "debtors", "Subjects with units still to be charged", count(self.debts.len()));
-        let (left, lessees) = self.desk.open();
+        let leases = self.desk.open();
         let (lost, stranded) = self.desk.counts();
-        line("gauge", "leased_units", "Units left in leased blocks", left);
-        line("gauge", "lessees", "Subjects and accounts with leased blocks", count(lessees));
+        line("gauge", "leased_units", "Units left in leased blocks", leases.left);
+        let help = "Units in blocks of other processes, of the same counters, as the store has told last";
+        line("gauge", "stranded_units", help, leases.stranded);
+        line("gauge", "lessees", "Subjects and accounts with leased blocks", count(leases.owners));
         line("counter", "lease_units_lost", "Units charged in blocks that were settled too late", lost);
         line("counter", "stranded_denials", "Denials while other processes had leased units", stranded);
         if let Some(tokens) = &self.tokens {

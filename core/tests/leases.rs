@@ -141,6 +141,32 @@ fn a_busy_subject_is_granted_from_memory_and_everything_is_counted() {
     assert_eq!((seen.used, seen.held, seen.leased, seen.stranded), (3_000, 0, 0, 0), "returned at the end");
 }
 
+#[cfg(feature = "metrics")]
+#[test]
+fn metrics_show_what_is_leased_here_and_what_by_others() {
+    let shop = Shop::new();
+    let (here, there) = (shop.engine(), shop.engine());
+    let gauge = |name: &str| -> u64 {
+        let page = here.metrics();
+        let found = page.lines().find_map(|line| line.strip_prefix(&format!("quotum_{name} "))).unwrap();
+        found.parse().unwrap()
+    };
+    until_leased(&shop, &there, "ana", "tokens");
+    until_leased(&shop, &here, "ana", "tokens");
+    until("both are as usage shows them", || {
+        // What was told is as old as the newest block.
+        shop.tick();
+        assert!(here.consume("ana", &[("tokens", 1)]).unwrap().allowed);
+        let QuotaState { leased, stranded, .. } = state(&here, "ana", "tokens");
+        stranded > 0 && (gauge("leased_units"), gauge("stranded_units")) == (leased - stranded, stranded)
+    });
+    there.close().unwrap();
+    until("the store has told that nothing is stranded any more", || {
+        shop.tick();
+        here.consume("ana", &[("tokens", 1)]).unwrap().allowed && gauge("stranded_units") == 0
+    });
+}
+
 #[test]
 fn a_leased_quota_ends_exactly_at_its_limit() {
     let shop = Shop::new();

@@ -44,6 +44,17 @@ pub(crate) struct Desk {
     stranded: AtomicU64,
 }
 
+/// What is leased, for people who look at metrics.
+#[cfg(feature = "metrics")]
+pub(crate) struct Open {
+    /// Units left in the blocks of this process.
+    pub(crate) left: u64,
+    /// Units in the blocks of others.
+    pub(crate) stranded: u64,
+    /// How many subjects and accounts have blocks.
+    pub(crate) owners: usize,
+}
+
 /// Records, each once: by where it lies in memory, which is nobody else's as long as it is in here.
 type Owners = BTreeMap<usize, Arc<Record>>;
 
@@ -98,14 +109,18 @@ impl Desk {
         (self.lost.load(Ordering::Relaxed), self.stranded.load(Ordering::Relaxed))
     }
 
-    /// How many units are left in the blocks of this process, and how many owners have some.
+    /// What is leased of all that this process has leased something of.
     #[cfg(feature = "metrics")]
-    pub(crate) fn open(&self) -> (u64, usize) {
-        let open = self.work.lock().open.clone();
-        let left = |record: &Arc<Record>| -> u64 {
-            record.pools.0.lock().iter().flat_map(|pools| pools.iter()).map(pool::Pool::left).sum()
-        };
-        (open.values().map(left).sum(), open.len())
+    pub(crate) fn open(&self) -> Open {
+        let owners = self.work.lock().open.clone();
+        let mut open = Open { left: 0, stranded: 0, owners: owners.len() };
+        for record in owners.values() {
+            for pool in record.pools.0.lock().iter().flat_map(|pools| pools.iter()) {
+                open.left += pool.left();
+                open.stranded += pool.stranded();
+            }
+        }
+        open
     }
 
     fn ended(&self, ended: &Ended) {

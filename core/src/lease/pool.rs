@@ -180,6 +180,13 @@ impl Pool {
         self.open.iter().map(|block| block.left).sum()
     }
 
+    /// How many units other processes have in blocks, by what the store has told last; 0 where nothing is known. A block
+    /// is of all of the counters.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn stranded(&self) -> u64 {
+        self.balances().iter().map(|balance| balance.leased).max().unwrap_or(0)
+    }
+
     /// Whether there is nothing that the store must be told of.
     pub(crate) fn is_empty(&self) -> bool {
         !self.has_some() && !self.calls.to_recall
