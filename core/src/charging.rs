@@ -102,7 +102,7 @@ impl Admission {
         }
         let mut asked = Costs::from(costs);
         let mut would_deny = None;
-        let mut returned = false;
+        let (mut returned, mut doubted) = (false, false);
         loop {
             let touched = caller.touched(&asked);
             let charged = match self.attempt(caller, step, &touched).await {
@@ -138,6 +138,10 @@ impl Admission {
                 return Ok(denied);
             }
             let Some(denial) = demand::tightest(demand::full(&touched, &states)) else {
+                // A refusal whose answer was lost comes with what the counters hold now: there may be room since.
+                if !charged.balances.is_empty() && !std::mem::replace(&mut doubted, true) {
+                    continue;
+                }
                 return Ok(distrusted(caller, modes, &asked, &charged.balances));
             };
             let full: Vec<Arc<str>> =

@@ -25,6 +25,8 @@ enum Lie {
     None,
     /// Charges do not fit, by balances into which they do.
     Refused,
+    /// The same once: the answer to a charge that was refused before there was room, asked for again.
+    RefusedEarlier,
     /// Charges do not fit, by no balances.
     RefusedByNothing,
     /// Charges were made, and no balances are told.
@@ -55,9 +57,13 @@ impl Liar {
     }
 
     fn charged(&self) -> Option<Charged> {
-        let lie = *self.lie.lock().unwrap();
-        Some(match lie {
-            Lie::Refused => Charged::new(Outcome::Refused, vec![Balance::of(1); 4]),
+        let mut lie = self.lie.lock().unwrap();
+        let told = *lie;
+        if told == Lie::RefusedEarlier {
+            *lie = Lie::None;
+        }
+        Some(match told {
+            Lie::Refused | Lie::RefusedEarlier => Charged::new(Outcome::Refused, vec![Balance::of(1); 4]),
             Lie::RefusedByNothing => Charged::new(Outcome::Refused, Vec::new()),
             Lie::GrantedOnNothing => Charged::new(Outcome::Granted, Vec::new()),
             _ => return None,
@@ -270,6 +276,22 @@ fn what_is_refused_although_it_fits_is_denied_for_the_store() {
     assert_eq!(backend.used(), [1, 1]);
     backend.quota.set_enforcement(None, Enforcement::Enforce).unwrap();
     assert!(backend.consume(1).allowed, "it is believed again once it can be");
+}
+
+/// No lie at all: a server that is asked again for a lost answer tells what its counters hold now.
+#[test]
+fn what_was_refused_before_there_was_room_is_decided_once_more() {
+    let backend = Backend::new();
+    backend.says(Lie::RefusedEarlier);
+    assert!(backend.consume(1).allowed);
+    backend.says(Lie::RefusedEarlier);
+    let reserved = backend.quota.reserve("ana", &[("jobs", 1)], Duration::from_secs(9)).unwrap().unwrap();
+    reserved.commit(&[("jobs", 1)]).unwrap();
+    assert_eq!(backend.used(), [1, 2]);
+    // A refusal that holds is a denial like any other.
+    backend.says(Lie::RefusedEarlier);
+    assert_eq!(backend.consume(9).denied.unwrap().reason, Reason::QuotaExhausted);
+    assert_eq!(backend.used(), [1, 2]);
 }
 
 #[test]
