@@ -13,6 +13,7 @@ mod verbs;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 use quotum::Period;
 use serde_json::Value;
@@ -123,6 +124,7 @@ fn every_vector_holds_on_every_store() {
         }
     }
     assert!(failures.is_empty(), "{} failures\n\n{}\n", failures.len(), failures.join("\n\n"));
+    assert!(bench::LEASES.load(Ordering::Relaxed) > 0, "no vector has leased anything");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -132,12 +132,16 @@ fn verify(token: &str, revoked: &BTreeSet<String>) -> Result<Option<Identity>, V
     }
 }
 
+/// How many blocks were asked for on any bench.
+pub(crate) static LEASES: AtomicU64 = AtomicU64::new(0);
+
 /// A store that answers nothing while the flag is up.
 #[derive(Debug)]
 struct Outage(Arc<AtomicBool>);
 
 impl Layer for Outage {
-    fn around<'a, T: Send + 'a>(&'a self, _: Call, _: Step, inner: StoreFuture<'a, T>) -> StoreFuture<'a, T> {
+    fn around<'a, T: Send + 'a>(&'a self, _: Call, step: Step, inner: StoreFuture<'a, T>) -> StoreFuture<'a, T> {
+        LEASES.fetch_add(u64::from(step == Step::Lease), Ordering::Relaxed);
         if self.0.load(Ordering::SeqCst) {
             let failed = StoreError::Failed { detail: "the disk is gone".to_owned(), retry: Retry::Safe };
             return Box::pin(async move { Err(failed) });
