@@ -2,16 +2,27 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod maps;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod servers;
 
 use std::sync::Arc;
 
-use quotum::store::{Durability, MemoryStore, SqliteOptions, Store, conformance};
+use quotum::store::{Durability, MapStore, MemoryStore, SqliteOptions, Store, conformance};
 
 #[test]
 fn the_memory_store_conforms() {
     conformance::run(|| Arc::new(MemoryStore::new())).assert_passed();
+}
+
+#[test]
+fn a_store_over_a_map_with_a_lock_conforms() {
+    conformance::run(|| Arc::new(MapStore::over(Arc::new(maps::Locked::default())))).assert_passed();
+}
+
+#[test]
+fn a_store_over_a_map_that_finds_conflicts_conforms() {
+    conformance::run(|| Arc::new(MapStore::over(Arc::new(maps::Optimistic::default())))).assert_passed();
 }
 
 #[test]

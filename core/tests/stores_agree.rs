@@ -3,6 +3,7 @@
 #![cfg(feature = "sqlite")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, missing_docs)]
 
+mod maps;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod servers;
 
@@ -14,8 +15,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use pollster::block_on;
 use proptest::prelude::*;
 use quotum::store::{
-    Adjust, Adjustment, Call, Charge, CounterKey, Durability, Fingerprint, Hold, Lease, Leased, MemoryStore, Once,
-    Receipt, Settle, Settled, SqliteOptions, Store, Wait,
+    Adjust, Adjustment, Call, Charge, CounterKey, Durability, Fingerprint, Hold, Lease, Leased, MapStore, MemoryStore,
+    Once, Receipt, Settle, Settled, SqliteOptions, Store, Wait,
 };
 use quotum::{Event, EventName, Limit, Period, Timestamp, UNITS_MAX};
 
@@ -40,6 +41,7 @@ impl Stores {
         let stores: Vec<Arc<dyn Store>> = vec![
             Arc::new(MemoryStore::new()),
             Arc::new(sqlite),
+            Arc::new(MapStore::over(Arc::new(maps::Locked::default()))),
             #[cfg(feature = "postgres")]
             Arc::new(postgres.options().open().unwrap()),
             #[cfg(feature = "redis")]

@@ -12,6 +12,7 @@ pub mod conformance;
 mod effect;
 mod error;
 mod layer;
+mod map;
 mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -39,6 +40,7 @@ pub(crate) use self::layer::Guard;
 pub use self::layer::{BreakerOptions, CircuitBreaker, Layer, Layered, Step, Timeout};
 #[cfg(feature = "faults")]
 pub use self::layer::{Fault, FaultCounts, FaultRule, Faults};
+pub use self::map::{Map, MapStore, MapTransaction};
 pub use self::memory::MemoryStore;
 #[cfg(feature = "postgres")]
 pub use self::postgres::{PostgresOptions, PostgresStore};

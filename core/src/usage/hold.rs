@@ -123,6 +123,36 @@ pub struct Hold {
     pub kept_until: Timestamp,
 }
 
+/// What becomes of units that are set aside and not settled in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Kind {
+    /// They are given back.
+    Hold,
+    /// They are charged.
+    Lease,
+}
+
+impl Kind {
+    /// A balance once so many units are no longer set aside.
+    pub(crate) const fn end(self, amount: u64, balance: Balance) -> Balance {
+        match self {
+            Self::Hold => balance.unheld(amount),
+            Self::Lease => balance.unleased(amount),
+        }
+    }
+
+    /// A balance once nobody has settled so many units in time.
+    pub(crate) fn expire(self, amount: u64, balance: Balance) -> Balance {
+        let ended = self.end(amount, balance);
+        match self {
+            Self::Hold => ended,
+            Self::Lease if planted!("lease_given_back_when_it_expires") => ended,
+            Self::Lease => ended.charged(amount),
+        }
+    }
+}
+
 /// How a hold is to be resolved.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settle {

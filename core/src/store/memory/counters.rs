@@ -12,6 +12,7 @@ use crate::HoldId;
 use crate::planted::planted;
 use crate::store::{Balance, Charge, CounterKey, Part, Settle, settle_one};
 use crate::usage::counter::WINDOWS_KEPT;
+use crate::usage::hold::Kind;
 use crate::usage::period::Period;
 
 /// How many parts the counters are split into, so that two subjects seldom wait for one lock.
@@ -47,36 +48,12 @@ struct Held {
     kind: Kind,
 }
 
-/// What becomes of units that are set aside and not settled in time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// They are given back.
-    Hold,
-    /// They are charged.
-    Lease,
-}
-
-impl Kind {
-    /// A balance once so many units are no longer set aside.
-    pub(super) const fn end(self, amount: u64, balance: Balance) -> Balance {
-        match self {
-            Self::Hold => balance.unheld(amount),
-            Self::Lease => balance.unleased(amount),
-        }
-    }
-}
-
 impl Counter {
     /// Gives back what holds have set aside that have expired, and charges what leases have.
     fn expire(&mut self, now: Timestamp) {
         while let Some(first) = self.holds.first_entry().filter(|first| first.key().0 <= now.as_millisecond()) {
             let Held { amount, kind } = first.remove();
-            let ended = kind.end(amount, self.balance);
-            self.balance = match kind {
-                Kind::Hold => ended,
-                Kind::Lease if planted!("lease_given_back_when_it_expires") => ended,
-                Kind::Lease => ended.charged(amount),
-            };
+            self.balance = kind.expire(amount, self.balance);
         }
     }
 }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::counters::{Kind, Locked};
+use super::counters::Locked;
 use crate::HoldId;
 use crate::planted::planted;
 use crate::store::{Balance, Charge, Charged, CounterKey, Fingerprint, Hold, Lease, Once, Receipt, Settle, Settled};
+use crate::usage::hold::Kind;
 
 /// How many entries that are too old are dropped for each one that is added, so that none needs a sweep.
 const DROPPED_AT_ONCE: usize = 4;

@@ -16,7 +16,7 @@ use dashmap::DashMap;
 use jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
 
-use self::counters::{Counters, Kind};
+use self::counters::Counters;
 use self::ledger::Ledger;
 use self::log::Log;
 use self::rates::Rates;
@@ -31,6 +31,7 @@ use crate::plan::Plans;
 use crate::planted::planted;
 use crate::subscription::Subscription;
 use crate::token::TokenDigest;
+use crate::usage::hold::Kind;
 
 /// A store in memory. Exact, and shared by all threads of one process; it lasts as long as the
 /// process.

@@ -1,0 +1,30 @@
+//! Two maps for `MapStore`, to copy from: one that locks, and one that looks at its end whether others were faster.
+
+#![allow(dead_code, clippy::unwrap_used, missing_docs)]
+
+mod locked;
+mod optimistic;
+
+use std::collections::BTreeMap;
+
+pub(crate) use locked::Locked;
+pub(crate) use optimistic::Optimistic;
+
+pub(crate) type Entries = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// What a transaction is going to write: a value, or none to delete what is there.
+type Changes = Vec<(Vec<u8>, Option<Vec<u8>>)>;
+
+fn found(entries: &Entries, start: &[u8], end: &[u8], limit: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let found = entries.range(start.to_vec()..end.to_vec()).take(limit);
+    found.map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
+fn apply(entries: &mut Entries, changes: Changes) {
+    for (key, value) in changes {
+        match value {
+            Some(value) => entries.insert(key, value),
+            None => entries.remove(&key),
+        };
+    }
+}
