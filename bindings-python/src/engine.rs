@@ -18,6 +18,7 @@ use crate::json::to_python;
 use crate::options::Options;
 use crate::plan::{CatalogStatus, Plans};
 use crate::reservation::Reserved;
+use crate::store::Place;
 use crate::subject::Handle;
 use crate::subscription::{Subscription, overrides, subscription};
 
@@ -635,7 +636,8 @@ impl Asks<'_, '_> {
 
 #[pymethods]
 impl Quota {
-    /// Open the store that a URL names, such as "sqlite:quota.db", "memory:", "postgres://…" or "redis://…".
+    /// Open an engine on the store that a URL names, such as "sqlite:quota.db", "memory:", "postgres://…" or
+    /// "redis://…", or on one of the host's own: see quotum.testing.Store.
     ///
     /// Time spans are a timedelta or seconds. An option that is None is as if it were not given.
     ///
@@ -672,10 +674,18 @@ impl Quota {
     /// Raises InvalidArgumentError for a URL or an option that cannot be, PlansError for plans that are refused or
     /// missing, and StoreError for a store that cannot be opened.
     #[staticmethod]
-    #[pyo3(signature = (url, /, **options))]
-    fn open<'py>(py: Python<'py>, url: String, options: Option<&Bound<'py, PyDict>>) -> PyResult<Bound<'py, PyAny>> {
-        let options = Options::of(options, false)?;
-        let opened = detached(py, || options.builder().blocking().open(&url));
+    #[pyo3(signature = (store, /, **options))]
+    fn open<'py>(
+        py: Python<'py>,
+        store: &Bound<'py, PyAny>,
+        options: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let (options, place) = (Options::of(options, false)?, Place::of(store)?);
+        let builder = options.builder().blocking();
+        let opened = detached(py, || match place {
+            Place::At(url) => builder.open(&url),
+            Place::In(store) => builder.open_on(store),
+        });
         let quota = opened.map_err(|error| raise(py, error))?.to_futures();
         Ok(Opened(Kind::Blocking, quota).told(py)?.into_bound(py))
     }
@@ -697,7 +707,8 @@ impl Quota {
 
 #[pymethods]
 impl AsyncQuota {
-    /// Open the store that a URL names, such as "sqlite:quota.db", "memory:", "postgres://…" or "redis://…".
+    /// Open an engine on the store that a URL names, such as "sqlite:quota.db", "memory:", "postgres://…" or
+    /// "redis://…", or on one of the host's own: see quotum.testing.Store.
     ///
     /// Within a running event loop: `await` it, or enter it by `async with`. Functions may be coroutine functions, but
     /// for on_event.
@@ -737,10 +748,21 @@ impl AsyncQuota {
     /// Raises InvalidArgumentError for a URL or an option that cannot be, PlansError for plans that are refused or
     /// missing, and StoreError for a store that cannot be opened.
     #[staticmethod]
-    #[pyo3(signature = (url, /, **options))]
-    fn open<'py>(py: Python<'py>, url: String, options: Option<&Bound<'py, PyDict>>) -> PyResult<Bound<'py, PyAny>> {
-        let options = Options::of(options, true)?;
-        let open = async move { Ok(Opened(Kind::Asyncio, options.builder().open(&url).await?)) };
+    #[pyo3(signature = (store, /, **options))]
+    fn open<'py>(
+        py: Python<'py>,
+        store: &Bound<'py, PyAny>,
+        options: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let (options, place) = (Options::of(options, true)?, Place::of(store)?);
+        let builder = options.builder();
+        let open = async move {
+            let quota = match place {
+                Place::At(url) => builder.open(&url).await?,
+                Place::In(store) => builder.open_on(store).await?,
+            };
+            Ok(Opened(Kind::Asyncio, quota))
+        };
         Kind::Asyncio.ask(py, open)
     }
 

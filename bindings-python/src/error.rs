@@ -6,6 +6,7 @@ use quotum::{Error, Retry};
 
 import_exception!(quotum._errors, ClosedError);
 import_exception!(quotum._errors, ConflictError);
+import_exception!(quotum._errors, ConflictedError);
 import_exception!(quotum._errors, DeniedError);
 import_exception!(quotum._errors, HoldExpiredError);
 import_exception!(quotum._errors, HoldUnknownError);

@@ -87,7 +87,7 @@ fn attached<T>(act: impl FnOnce(Python<'_>) -> PyResult<T>) -> Result<T, String>
 }
 
 /// An exception in words: its kind, and what it says.
-fn words(py: Python<'_>, error: &PyErr) -> String {
+pub(crate) fn words(py: Python<'_>, error: &PyErr) -> String {
     let kind = error.get_type(py).name().map_or_else(|_| "an exception".to_owned(), |name| name.to_string());
     match error.value(py).str() {
         Ok(said) if said.is_empty().unwrap_or(false) => kind,

@@ -19,6 +19,7 @@ mod options;
 mod plan;
 mod rate;
 mod reservation;
+mod store;
 mod subject;
 mod subscription;
 mod usage;
@@ -49,6 +50,8 @@ mod _native {
     use crate::rate::{RateDecision, RateState};
     #[pymodule_export]
     use crate::reservation::{AsyncReservation, Held, Reservation, Settlement};
+    #[pymodule_export]
+    use crate::store::check_store;
     #[pymodule_export]
     use crate::subject::{AsyncSubject, Handle, Subject};
     #[pymodule_export]

@@ -27,3 +27,4 @@ def test_the_python_lines_run_one_after_the_other(tmp_path: pathlib.Path) -> Non
     assert said[3] == "312 tokens"
     assert "ana pro" in said
     assert "quota_check_success ana" in said
+    assert any(line.endswith("rules are broken:") for line in said)

@@ -22,6 +22,7 @@ Quota waits for its answers, AsyncQuota has the same verbs for asyncio. A denial
 
 from ._errors import (
     ClosedError,
+    ConflictedError,
     ConflictError,
     DeniedError,
     HoldExpiredError,
@@ -69,6 +70,7 @@ __all__ = [
     "Census",
     "ClosedError",
     "ConflictError",
+    "ConflictedError",
     "Decision",
     "Denial",
     "DeniedError",

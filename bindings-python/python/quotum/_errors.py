@@ -44,6 +44,10 @@ class ConflictError(QuotumError):
     """An idempotency key that was used before with other arguments. Use a new key for another request."""
 
 
+class ConflictedError(QuotumError):
+    """A transaction of a store of one's own that has to be made again, because another was faster: the store raises it."""
+
+
 class HoldExpiredError(QuotumError):
     """A reservation that was settled too late: its units had been given back, and nothing was charged."""
 

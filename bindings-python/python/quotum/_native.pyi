@@ -9,6 +9,8 @@ from typing import Any, ClassVar, Literal, TypeAlias, TypedDict, TypeVar, final
 
 from typing_extensions import Self
 
+from .testing import Store
+
 __version__: str
 
 _Reason: TypeAlias = Literal[
@@ -848,7 +850,7 @@ class Quota(Engine):
 
     @staticmethod
     def open(
-        url: str,
+        store: str | Store,
         /,
         *,
         plans: _PlansSource | _ReadPlans | None = None,
@@ -875,7 +877,8 @@ class Quota(Engine):
         on_event: abc.Callable[[Event], None] | None = None,
         log_events: _LoggedEvents | None = "changes",
     ) -> Quota:
-        """Open the store that a URL names, such as "sqlite:quota.db", "memory:", "postgres://…" or "redis://…".
+        """Open an engine on the store that a URL names, such as "sqlite:quota.db", "memory:", "postgres://…" or
+        "redis://…", or on one of the host's own: see quotum.testing.Store.
 
         Time spans are a timedelta or seconds. An option that is None is as if it were not given.
 
@@ -1100,7 +1103,7 @@ class AsyncQuota(Engine):
 
     @staticmethod
     def open(
-        url: str,
+        store: str | Store,
         /,
         *,
         plans: _PlansSource | _ReadPlans | _AwaitPlans | None = None,
@@ -1127,7 +1130,8 @@ class AsyncQuota(Engine):
         on_event: abc.Callable[[Event], None] | None = None,
         log_events: _LoggedEvents | None = "changes",
     ) -> Answer[AsyncQuota]:
-        """Open the store that a URL names, such as "sqlite:quota.db", "memory:", "postgres://…" or "redis://…".
+        """Open an engine on the store that a URL names, such as "sqlite:quota.db", "memory:", "postgres://…" or
+        "redis://…", or on one of the host's own: see quotum.testing.Store.
 
         Within a running event loop: `await` it, or enter it by `async with`. Functions may be coroutine functions, but
         for on_event.
@@ -1390,6 +1394,10 @@ class HttpAnswer:
 def token_of(authorization: abc.Sequence[bytes], api_key: abc.Sequence[bytes], /) -> str | None:
     """The token of `Authorization: Bearer`, or else of `X-API-Key`, by the values of both fields; None without one."""
 
+def check_store(factory: abc.Callable[[], Store], /) -> list[tuple[str, str | None]]:
+    """Run every rule of the conformance suite, each on a new and empty store that `factory` returns: the rules, each with
+    what was broken of it, or None.
+    """
 def client_address(
     trusted_hops: int, peer: _RateKey, forwarded_for: abc.Sequence[bytes], /
 ) -> IPv4Address | IPv6Address:
