@@ -4,6 +4,7 @@
 # make test-planted  plants bugs in the library, one after the other: the simulator must find each
 # make simulate  SIM_SEEDS runs of SIM_OPS operations each: several engines, faults, clocks that step
 # make bench    measures beside the raw statement and beside governor, moka and quick_cache: prints ratios
+# make bench-python  measures the wheel beside limits, pyrate-limiter and cachetools: prints ratios
 # make lint     format, lints, docs
 # make fuzz     runs every fuzz target for FUZZ_SECONDS seconds each (needs a nightly toolchain)
 
@@ -16,7 +17,7 @@ FUZZ_SECONDS := 30
 SIM_SEEDS := 2000
 SIM_OPS := 5000
 
-.PHONY: demo test test-rust test-shuttle test-planted test-python test-node simulate bench lint fuzz rust postgres pooler redis python node
+.PHONY: demo test test-rust test-shuttle test-planted test-python test-node simulate bench bench-python lint fuzz rust postgres pooler redis python node
 
 demo: rust
 	cargo build --release --locked --package replay
@@ -68,6 +69,12 @@ bench: rust postgres redis
 	cargo run --quiet --release --locked --package quotum-benches --features postgres --bin postgres
 	cargo run --quiet --release --locked --package quotum-benches --features redis --bin redis
 	cargo run --quiet --release --locked --package quotum-benches --features postgres,redis --bin leases
+
+bench-python: rust python redis
+	test -x $(VENV)/bin/python || python3 -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --force-reinstall ./bindings-python
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r benches/python/requirements.txt
+	$(VENV)/bin/python benches/python/run.py
 
 lint: rust
 	cargo fmt --all --check

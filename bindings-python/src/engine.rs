@@ -145,6 +145,16 @@ fn request<'r>(subject: &'r str, costs: &'r [(&'r str, u64)], idempotency_key: O
     }
 }
 
+/// Who makes a request: one of the two, or nobody who is known.
+fn by<'r>(subject: Option<&'r str>, token: Option<&'r str>) -> PyResult<Request<'r>> {
+    match (subject, token) {
+        (Some(subject), None) => Ok(Request::by(subject)),
+        (None, Some(token)) => Ok(Request::with_token(token)),
+        (None, None) => Ok(Request::by_anyone()),
+        (Some(_), Some(_)) => Err(refused("token", "a subject too", "one of them")),
+    }
+}
+
 fn word<T: FromStr<Err = Error>>(py: Python<'_>, word: &str) -> PyResult<T> {
     word.parse().map_err(|error| raise(py, error))
 }
@@ -175,14 +185,8 @@ impl Engine {
         idempotency_key: Option<&str>,
         units: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let by = match (subject, token) {
-            (Some(subject), None) => Request::by(subject),
-            (None, Some(token)) => Request::with_token(token),
-            (None, None) => Request::by_anyone(),
-            (Some(_), Some(_)) => return Err(refused("token", "a subject too", "one of them")),
-        };
         let asks = Asks { costs: Costs::of(costs, units)?, rate, rate_key, rate_cost, features, idempotency_key };
-        asks.of(by, |request| self.decide(py, request))
+        asks.of(by(subject, token)?, |request| self.decide(py, request))
     }
 
     /// Whom a token speaks for: an Identity, or None for one that is malformed, unknown, revoked or expired.
@@ -223,26 +227,35 @@ impl Engine {
     }
 
     /// Set units aside for a request whose cost is known later, for as long as ttl: a timedelta or seconds, from a
-    /// millisecond to 7 days.
+    /// millisecond to 7 days. Whatever else the request asks for, as in admit, is decided first.
     ///
     /// Raises ConflictError where the idempotency key was used before with other arguments.
-    #[pyo3(signature = (subject, costs = None, /, *, ttl, idempotency_key = None, **units))]
+    #[pyo3(signature = (subject = None, costs = None, /, *, ttl, token = None, rate = None, rate_key = None,
+        rate_cost = None, features = None, idempotency_key = None, **units))]
+    #[expect(clippy::too_many_arguments, reason = "each is a keyword of the verb")]
     fn reserve<'py>(
         &self,
         py: Python<'py>,
-        subject: String,
+        subject: Option<&str>,
         costs: Option<&Bound<'py, PyMapping>>,
         ttl: &Bound<'_, PyAny>,
-        idempotency_key: Option<String>,
+        token: Option<&str>,
+        rate: Option<&str>,
+        rate_key: Option<&Bound<'py, PyAny>>,
+        rate_cost: Option<&Bound<'py, PyAny>>,
+        features: Option<&Bound<'py, PyAny>>,
+        idempotency_key: Option<&str>,
         units: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let (costs, ttl, kind) = (Costs::of(costs, units)?.owned()?, span("ttl", ttl)?, self.kind);
+        if subject.is_none() && token.is_none() {
+            return Err(refused("subject", "nothing", "a subject or a token: units are set aside for somebody"));
+        }
+        let (ttl, kind) = (span("ttl", ttl)?, self.kind);
+        let asks = Asks { costs: Costs::of(costs, units)?, rate, rate_key, rate_cost, features, idempotency_key };
+        let request = asks.of(by(subject, token)?, |request| Ok(OwnedRequest::from(request).reserve(ttl)))?;
         self.ask(py, |quota| async move {
-            let reserved = match idempotency_key {
-                Some(key) => quota.reserve_once(&subject, &costs.borrowed(), ttl, &key).await?,
-                None => quota.reserve(&subject, &costs.borrowed(), ttl).await?,
-            };
-            Ok(Reserved { kind, reserved })
+            let (decision, open) = request.admit(&quota).await?;
+            Ok(Reserved { kind, decision, open })
         })
     }
 

@@ -2,7 +2,10 @@
 
 use pyo3::prelude::*;
 use pyo3::{PyErr, import_exception, intern};
+use quotum::store::StoreError as StoreFailure;
 use quotum::{Error, Retry};
+
+use crate::decision::Decision;
 
 import_exception!(quotum._errors, ClosedError);
 import_exception!(quotum._errors, ConflictError);
@@ -45,10 +48,29 @@ pub(crate) fn raise(py: Python<'_>, error: Error) -> PyErr {
     exception
 }
 
-/// The core's error that an exception was raised for, if it was.
+/// What an exception of this library's was in the core. One that was raised here is a mistake of the backend's, or an
+/// engine that was closed; `None` for any other.
 pub(crate) fn cause_of(exception: &Bound<'_, PyAny>) -> Option<Error> {
-    let cause = exception.getattr(intern!(exception.py(), "_cause")).ok()?;
-    cause.cast::<Cause>().ok().map(|cause| cause.get().error.clone())
+    let py = exception.py();
+    let told = exception.getattr(intern!(py, "_cause")).ok();
+    if let Some(cause) = told.as_ref().and_then(|cause| cause.cast::<Cause>().ok()) {
+        return Some(cause.get().error.clone());
+    }
+    let raised = PyErr::from_value(exception.clone());
+    let said = || exception.str().map(|text| text.to_string()).unwrap_or_default();
+    if raised.is_instance_of::<ClosedError>(py) {
+        return Some(StoreFailure::Failed { detail: said(), retry: Retry::Safe }.into());
+    }
+    let mistake = || Error::InvalidArgument { argument: "call", found: said(), expected: String::new() };
+    raised.is_instance_of::<QuotumError>(py).then(mistake)
+}
+
+/// The decision that an exception was raised for, if it was.
+pub(crate) fn denied(exception: &Bound<'_, PyAny>) -> Option<Py<Decision>> {
+    if !PyErr::from_value(exception.clone()).is_instance_of::<DeniedError>(exception.py()) {
+        return None;
+    }
+    exception.getattr("decision").ok()?.cast_into().ok().map(Bound::unbind)
 }
 
 const fn retry(retry: Retry) -> &'static str {

@@ -10,7 +10,7 @@ use quotum::http::{self, Fields, TrustedHops};
 
 use crate::argument::{number, refused_value, time};
 use crate::decision::Decision;
-use crate::error::{cause_of, raise};
+use crate::error::{cause_of, denied, raise};
 use crate::json::from_python;
 use crate::subscription::parsed;
 
@@ -59,8 +59,12 @@ impl Mapping {
     /// that is not this library's is the backend's own: it is raised again.
     #[pyo3(signature = (error, now = None, /))]
     fn answer_error(&self, error: &Bound<'_, PyAny>, now: Option<&Bound<'_, PyAny>>) -> PyResult<HttpAnswer> {
+        let now = time_or_now(now)?;
+        if let Some(denied) = denied(error) {
+            return Ok(self.inner.answer(&denied.get().inner, now).into());
+        }
         match cause_of(error) {
-            Some(cause) => Ok(self.inner.answer_error(&cause, time_or_now(now)?).into()),
+            Some(cause) => Ok(self.inner.answer_error(&cause, now).into()),
             None => Err(PyErr::from_value(error.clone())),
         }
     }

@@ -41,24 +41,22 @@ pub(crate) struct AsyncReservation;
 /// What was reserved, or the denial, and for which kind of caller.
 pub(crate) struct Reserved {
     pub(crate) kind: Kind,
-    pub(crate) reserved: Result<quotum::Reservation, quotum::Decision>,
+    pub(crate) decision: quotum::Decision,
+    pub(crate) open: Option<quotum::Reservation>,
 }
 
 impl Told for Reserved {
     fn told(self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let (inner, open) = match self.reserved {
-            Ok(open) => (open.decision().clone(), Some(open)),
-            Err(denied) => (denied, None),
-        };
+        let Self { kind, decision, open } = self;
         let held = Held {
-            kind: self.kind,
-            decision: Py::new(py, Decision { inner })?,
+            kind,
+            decision: Py::new(py, Decision { inner: decision })?,
             expires_at: open.as_ref().map(quotum::Reservation::expires_at),
             id: open.as_ref().and_then(quotum::Reservation::id).map(|id| id.to_string()),
             open: Mutex::new(open),
         };
         let held = PyClassInitializer::from(held);
-        Ok(match self.kind {
+        Ok(match kind {
             Kind::Blocking => Py::new(py, held.add_subclass(Reservation))?.into_any(),
             Kind::Asyncio => Py::new(py, held.add_subclass(AsyncReservation))?.into_any(),
         })

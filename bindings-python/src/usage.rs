@@ -1,10 +1,13 @@
 //! Usage: what an account page shows.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use pyo3::prelude::*;
 
 use crate::answer::Told;
 use crate::decision::QuotaState;
+use crate::feature::Feature;
 use crate::json::to_python;
 
 /// What an account page shows: every quota of a subject, its plan and its state.
@@ -68,6 +71,12 @@ impl Usage {
     #[getter]
     const fn expires_at(&self) -> Option<Timestamp> {
         self.inner.expires_at
+    }
+
+    /// What the plan can do, by name, with what the subject has of its own in place of it.
+    #[getter]
+    fn features(&self) -> BTreeMap<&str, Feature> {
+        self.inner.features.iter().map(|(name, value)| (&**name, Feature(value.clone()))).collect()
     }
 
     /// Every quota of the plan, by metric.

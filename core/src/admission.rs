@@ -128,6 +128,10 @@ impl Admission {
 
     /// Whom a token speaks for.
     pub(crate) async fn authenticate(&self, call: Call, token: &str) -> Result<Authenticated, Error> {
+        // No token at all speaks for nobody, also where none could be verified.
+        if token.is_empty() {
+            return Ok(Authenticated::Refused);
+        }
         let tokens = self.tokens.as_ref().ok_or_else(|| {
             Error::argument("token", "a token", "a subject, because the builder was given no verifier of tokens")
         })?;

@@ -1,5 +1,6 @@
 //! Decisions: the answer to a request, with everything that a caller needs to act on it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -468,6 +469,8 @@ pub struct Usage {
     pub trial_ends_at: Option<Timestamp>,
     /// When what was paid for ends.
     pub expires_at: Option<Timestamp>,
+    /// What the plan can do, by name, with what the subject has of its own in place of it.
+    pub features: BTreeMap<Arc<str>, FeatureValue>,
     /// Every quota of the plan, by metric.
     pub quotas: Vec<QuotaState>,
 }

@@ -42,6 +42,7 @@ impl Admission {
             refused: standing.refused.map(|(reason, _)| reason),
             trial_ends_at: standing.trial_ends_at,
             expires_at: standing.expires_at,
+            features: plan.features.clone(),
             quotas: states_from(&touched, balances),
         };
         caller.record.usage.put(reading, &usage, self.clock.monotonic());

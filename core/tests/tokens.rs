@@ -332,3 +332,12 @@ fn a_request_by_anyone_is_counted_among_the_decisions() {
     drop(quota);
     assert!(denied.load(Ordering::SeqCst) >= 1);
 }
+
+#[test]
+fn no_token_at_all_speaks_for_nobody_also_where_none_could_be_verified() {
+    let quota = Quota::builder().plans(Plans::from_toml("default_plan = 'free'\n[plans.free]").unwrap());
+    let quota = quota.open("memory:").unwrap();
+    let denied = quota.admit(&Request::with_token("")).unwrap().denied.unwrap();
+    assert_eq!((denied.reason, denied.cause.as_deref()), (Reason::Unauthenticated, Some("the request has no token")));
+    assert!(quota.admit(&Request::with_token("key-of-ana")).is_err(), "the builder was given no verifier");
+}

@@ -596,6 +596,9 @@ class Usage:
     def expires_at(self) -> datetime | None:
         """When what was paid for ends, in UTC."""
     @property
+    def features(self) -> dict[str, _FeatureValue]:
+        """What the plan can do, by name, with what the subject has of its own in place of it."""
+    @property
     def quotas(self) -> list[QuotaState]:
         """Every quota of the plan, by metric."""
     def to_dict(self) -> dict[str, Any]:
@@ -960,16 +963,21 @@ class Quota(Engine):
         """Whether it would be allowed now. Consumes nothing, promises nothing."""
     def reserve(
         self,
-        subject: str,
+        subject: str | None = None,
         costs: _Costs | None = None,
         /,
         *,
         ttl: _Span,
+        token: str | None = None,
+        rate: str | None = None,
+        rate_key: _RateKey | None = None,
+        rate_cost: int | None = None,
+        features: _Features | None = None,
         idempotency_key: str | None = None,
         **units: int,
     ) -> Reservation:
         """Set units aside for a request whose cost is known later, for as long as ttl: a timedelta or seconds, from a
-        millisecond to 7 days.
+        millisecond to 7 days. Whatever else the request asks for, as in admit, is decided first.
 
         Raises ConflictError where the idempotency key was used before with other arguments.
         """
@@ -1216,16 +1224,21 @@ class AsyncQuota(Engine):
         """Whether it would be allowed now. Consumes nothing, promises nothing."""
     def reserve(
         self,
-        subject: str,
+        subject: str | None = None,
         costs: _Costs | None = None,
         /,
         *,
         ttl: _Span,
+        token: str | None = None,
+        rate: str | None = None,
+        rate_key: _RateKey | None = None,
+        rate_cost: int | None = None,
+        features: _Features | None = None,
         idempotency_key: str | None = None,
         **units: int,
     ) -> Answer[AsyncReservation]:
         """Set units aside for a request whose cost is known later, for as long as ttl: a timedelta or seconds, from a
-        millisecond to 7 days.
+        millisecond to 7 days. Whatever else the request asks for, as in admit, is decided first.
 
         Raises ConflictError where the idempotency key was used before with other arguments.
         """
