@@ -241,7 +241,7 @@ fn of_two_attempts_at_one_step_one_decides_whichever_comes_first() {
     let attempt = |number: u32, amount: u32, is_again: bool| {
         format!(
             "quotum_0.charge(0, ARRAY['ana']::bytea[], '{{jobs}}', '{{day}}', '{{{NOW_S}}}', '{{NULL}}', '{{NULL}}', '{{1}}',
-             '{{{amount}}}', '{{10}}', NULL, NULL, NULL, NULL, NULL, false, 'asker', 7, {number}, {is_again})"
+             '{{{amount}}}', '{{10}}', NULL, NULL, NULL, NULL, NULL, false, 'asker', 7, {number}, {number}, {is_again})"
         )
     };
     let outcome = |attempt: &str| server.psql(&format!("SELECT outcome FROM {attempt}"));

@@ -30,7 +30,7 @@ FROM (SELECT row_number() OVER (ORDER BY id) AS i, * FROM quotum_0.hold) AS h,
 WHERE i > 5000;
 
 INSERT INTO quotum_0.turn
-SELECT decode(md5(i::text), 'hex'), 0, 5, true, NULL, last - interval '1 second', last
+SELECT decode(md5(i::text), 'hex'), 0, 5, i, true, NULL, last - interval '1 second', last
 FROM generate_series(1, 20000) i,
      LATERAL (SELECT now() - CASE WHEN i <= 5000 THEN interval '8 days' ELSE interval '1 second' END AS last) AS at;
 INSERT INTO quotum_0.step

@@ -3,8 +3,10 @@
 //! A process has a few seats on the server, each for one step at a time, and each remembers the number of the last step
 //! that was made on it. A step that finds its own number there was made before; one that finds a later number is a
 //! straggler whose caller has long been answered. So the server keeps one entry for each seat, and none for each step.
-
-use std::sync::atomic::{AtomicU32, Ordering};
+//!
+//! Seats are told apart by their asker, a name that a process draws when it begins. Machines that are started several
+//! times from one image of a running one have it in common, and with it seats and numbers. So each step has a mark of
+//! its own too, and who finds that another has taken his turn draws a new name.
 
 use parking_lot::Mutex;
 
@@ -13,18 +15,25 @@ use crate::HoldId;
 use crate::error::{Error, Retry};
 
 /// The seats of one process.
-pub(super) struct Turns {
+pub(super) struct Turns(Mutex<Seats>);
+
+/// The seats of one asker.
+struct Seats {
     asker: HoldId,
-    /// Seats that nobody is on, and the number of the next step on each.
-    free: Mutex<Vec<(u32, u32)>>,
-    seats: AtomicU32,
+    /// Those that nobody is on, and the number of the next step on each.
+    free: Vec<(u32, u32)>,
+    /// The first that there is not yet.
+    next: u32,
 }
 
 /// A step's turn.
 pub(super) struct Turn<'t> {
     turns: &'t Turns,
+    pub(super) asker: HoldId,
     pub(super) seat: u32,
     pub(super) number: u32,
+    /// What tells the step from any other of the same turn.
+    pub(super) mark: u64,
     /// Whether the step was sent before. What is then refused is noted too: the first attempt, which may yet come, must
     /// not be granted behind the caller's back.
     pub(super) is_again: bool,
@@ -32,30 +41,92 @@ pub(super) struct Turn<'t> {
 
 impl Turns {
     pub(super) fn new() -> Result<Self, StoreError> {
-        let failed = |error: Error| StoreError::Failed { detail: error.to_string(), retry: Retry::Safe };
-        Ok(Self { asker: HoldId::random().map_err(failed)?, free: Mutex::default(), seats: AtomicU32::new(0) })
+        Ok(Self(Mutex::new(Seats::new()?)))
     }
 
     /// The next turn on a free seat.
-    pub(super) fn take(&self) -> Turn<'_> {
-        let free = self.free.lock().pop();
-        let (seat, number) = free.unwrap_or_else(|| (self.seats.fetch_add(1, Ordering::Relaxed), 1));
-        Turn { turns: self, seat, number, is_again: false }
+    pub(super) fn take(&self) -> Result<Turn<'_>, StoreError> {
+        let mark = getrandom::u64().map_err(|error| no_randomness(Error::Randomness { detail: error.to_string() }))?;
+        let (asker, (seat, number)) = self.0.lock().take();
+        Ok(Turn { turns: self, asker, seat, number, mark, is_again: false })
+    }
+}
+
+impl Seats {
+    fn new() -> Result<Self, StoreError> {
+        Ok(Self { asker: HoldId::random().map_err(no_randomness)?, free: Vec::new(), next: 0 })
+    }
+
+    fn take(&mut self) -> (HoldId, (u32, u32)) {
+        let taken = self.free.pop().unwrap_or_else(|| {
+            self.next = self.next.wrapping_add(1);
+            (self.next, 1)
+        });
+        (self.asker, taken)
     }
 }
 
 impl Turn<'_> {
-    /// The process that has the seat.
-    pub(super) const fn asker(&self) -> HoldId {
-        self.turns.asker
+    /// Another turn for the step, where somebody else has taken this one: of a new asker, as are all that follow.
+    pub(super) fn anew(self) -> Result<Self, StoreError> {
+        let mut seats = self.turns.0.lock();
+        // Unless another step has found the same before.
+        if seats.asker == self.asker {
+            *seats = Seats::new()?;
+        }
+        drop(seats);
+        self.turns.take()
     }
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
+        let mut seats = self.turns.0.lock();
         // A seat that has run out of numbers is left.
-        if let Some(next) = self.number.checked_add(1) {
-            self.turns.free.lock().push((self.seat, next));
+        if let Some(next) = self.number.checked_add(1).filter(|_| seats.asker == self.asker) {
+            seats.free.push((self.seat, next));
         }
+    }
+}
+
+fn no_randomness(error: Error) -> StoreError {
+    StoreError::Failed { detail: error.to_string(), retry: Retry::Safe }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(turn: &Turn<'_>) -> (HoldId, u32, u32) {
+        (turn.asker, turn.seat, turn.number)
+    }
+
+    #[test]
+    fn steps_at_once_have_seats_of_their_own_and_one_after_the_other_has_the_next_number() {
+        let turns = Turns::new().unwrap();
+        let (first, second) = (turns.take().unwrap(), turns.take().unwrap());
+        assert_ne!(first.seat, second.seat);
+        assert_ne!(first.mark, second.mark);
+        let (asker, seat, number) = place(&first);
+        drop(first);
+        assert_eq!(place(&turns.take().unwrap()), (asker, seat, number + 1));
+    }
+
+    #[test]
+    fn whoever_finds_his_turn_taken_draws_one_new_asker_for_all() {
+        let turns = Turns::new().unwrap();
+        let (first, second, third) = (turns.take().unwrap(), turns.take().unwrap(), turns.take().unwrap());
+        let asker = first.asker;
+        let (first, second) = (first.anew().unwrap(), second.anew().unwrap());
+        assert_ne!(first.asker, asker);
+        assert_eq!(first.asker, second.asker);
+        assert_ne!(first.seat, second.seat);
+        let seats = [first.seat, second.seat];
+        // A step that was under way does not bring its seat along.
+        drop(third);
+        let next = turns.take().unwrap();
+        assert_eq!(next.asker, first.asker);
+        assert!(!seats.contains(&next.seat));
+        assert_eq!(next.number, 1);
     }
 }

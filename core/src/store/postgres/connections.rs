@@ -10,7 +10,8 @@ use tokio_postgres::{Config, Error, Row};
 
 use super::counter;
 use super::failure::{
-    damaged, failure, is_lost, is_past_its_turn, is_to_be_repeated, is_unprepared, unanswered, unconnected,
+    damaged, failure, is_anothers_turn, is_lost, is_past_its_turn, is_to_be_repeated, is_unprepared, unanswered,
+    unconnected,
 };
 use super::statement::{Statement, TurnValues};
 use super::tls::Encryption;
@@ -80,7 +81,7 @@ impl Connections {
             return Err(unsent());
         }
         let mut time = Time::begin(self.terms.statement_timeout);
-        let mut turn = (statement.effect == Effect::InTurn).then(|| self.turns.take());
+        let mut turn = (statement.effect == Effect::InTurn).then(|| self.turns.take()).transpose()?;
         // How it was lost, once it was. What comes after that says nothing of what came of it.
         let mut lost = None;
         loop {
@@ -101,6 +102,14 @@ impl Connections {
                     error
                 }
                 Err(Failed::Undone(error)) => error,
+                Err(Failed::Taken) => match lost {
+                    None => {
+                        turn = turn.map(Turn::anew).transpose()?;
+                        continue;
+                    }
+                    // Who has taken the turn meanwhile is all that the server knows.
+                    Some(lost) => return Err(lost),
+                },
                 Err(Failed::Lost(error) | Failed::Finally(error)) if lost.is_none() => return Err(error),
                 Err(Failed::Lost(error) | Failed::Finally(error)) => error,
             };
@@ -133,10 +142,13 @@ impl Connections {
         if is_lost(&error) || (self.terms.prepares && is_unprepared(&error)) {
             drop(Object::take(connection));
         }
-        // An attempt whose answer was lost has been made while this one waited for the same counters.
+        // An attempt whose answer was lost may have been made while this one waited for the same counters: that is seen
+        // when it comes again. A first attempt has nobody before it but another process.
         let is_made = turn.is_some_and(|turn| turn.is_again) && is_past_its_turn(&error);
         Err(if is_lost(&error) {
             Failed::Lost(failed)
+        } else if is_anothers_turn(&error) || (!is_made && is_past_its_turn(&error)) {
+            Failed::Taken
         } else if is_made || is_to_be_repeated(&error) || (self.terms.prepares && is_unprepared(&error)) {
             Failed::Undone(failed)
         } else {
@@ -192,6 +204,8 @@ enum Failed {
     Lost(StoreError),
     /// It was undone, and is to be made again.
     Undone(StoreError),
+    /// Another process that has the same name has taken its turn.
+    Taken,
     /// There is no connection, or no hope.
     Finally(StoreError),
 }

@@ -14,14 +14,22 @@ use crate::store::effect::Effect;
 /// What `quotum.take_turn` raises.
 const PAST_ITS_TURN: &str = "QT001";
 
+/// What `quotum.decided_before` raises.
+const ANOTHERS_TURN: &str = "QT002";
+
 /// Whether the statement was undone for the sake of another, and is simply to be made again.
 pub(super) fn is_to_be_repeated(error: &Error) -> bool {
     matches!(error.code(), Some(&SqlState::T_R_SERIALIZATION_FAILURE | &SqlState::T_R_DEADLOCK_DETECTED))
 }
 
-/// Whether a statement was turned away because it was made before, or is not waited for any more.
+/// Whether a statement was undone because a step of the same turn, or of a later one on its seat, was made before.
 pub(super) fn is_past_its_turn(error: &Error) -> bool {
     error.code().is_some_and(|code| code.code() == PAST_ITS_TURN)
+}
+
+/// Whether a statement that came again has found another step than its own in its place.
+pub(super) fn is_anothers_turn(error: &Error) -> bool {
+    error.code().is_some_and(|code| code.code() == ANOTHERS_TURN)
 }
 
 /// Whether a connection has lost what was prepared on it, so that nothing was done.

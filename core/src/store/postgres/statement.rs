@@ -147,20 +147,27 @@ pub(super) struct TurnValues {
     asker: Bytes,
     seat: i64,
     number: i64,
+    mark: i64,
     is_again: bool,
 }
 
 /// How many values a turn is.
-const TURN: usize = 4;
+const TURN: usize = 5;
 
 impl TurnValues {
     pub(super) fn of(turn: &Turn<'_>) -> Self {
-        let asker = Bytes::of(turn.asker().to_bytes());
-        Self { asker, seat: turn.seat.into(), number: turn.number.into(), is_again: turn.is_again }
+        let (asker, mark) = (Bytes::of(turn.asker.to_bytes()), turn.mark.cast_signed());
+        Self { asker, seat: turn.seat.into(), number: turn.number.into(), mark, is_again: turn.is_again }
     }
 
     fn values(&self) -> [(&(dyn ToSql + Sync), Type); TURN] {
-        [(&self.asker, Type::BYTEA), (&self.seat, Type::INT8), (&self.number, Type::INT8), (&self.is_again, Type::BOOL)]
+        [
+            (&self.asker, Type::BYTEA),
+            (&self.seat, Type::INT8),
+            (&self.number, Type::INT8),
+            (&self.mark, Type::INT8),
+            (&self.is_again, Type::BOOL),
+        ]
     }
 }
 

@@ -23,6 +23,11 @@ pub(super) fn is_unknown_script(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
 }
 
+/// Whether nothing was made because somebody else has taken the step's turn.
+pub(super) fn is_taken(error: &RedisError) -> bool {
+    error.code() == Some("TAKEN")
+}
+
 /// Whether the server was a primary and is not any more.
 pub(super) fn is_replica(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly) || error.code() == Some("READONLY")

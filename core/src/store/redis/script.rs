@@ -139,8 +139,8 @@ impl Step {
         command.arg(self.keys.len()).arg(&self.keys);
         command.arg(self.now_ms).arg(if by_server_time { "1" } else { "0" });
         if let Some(turn) = turn {
-            let seat = [turn.asker().to_bytes().as_slice(), &turn.seat.to_be_bytes()].concat();
-            command.arg("turn").arg(seat).arg(turn.number).arg(if turn.is_again { "1" } else { "0" });
+            let seat = [turn.asker.to_bytes().as_slice(), &turn.seat.to_be_bytes()].concat();
+            command.arg("turn").arg(seat).arg(turn.number).arg(turn.mark).arg(if turn.is_again { "1" } else { "0" });
         }
         command.arg(&self.values);
         command

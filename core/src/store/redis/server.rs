@@ -18,12 +18,12 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Mutex;
 
 use super::connection::Connection;
-use super::failure::{failure, is_lost, is_not_begun, is_unknown_script, unanswered, unconnected, unreached};
+use super::failure::{failure, is_lost, is_not_begun, is_taken, is_unknown_script, unanswered, unconnected, unreached};
 use super::script::Step;
 use crate::error::Retry;
 use crate::store::combining::IsWanted;
 use crate::store::effect::Effect;
-use crate::store::turns::Turns;
+use crate::store::turns::{Turn, Turns};
 use crate::store::{StoreError, StoreFuture, StoreTime};
 
 /// How many threads talk to the server. They only send and receive.
@@ -97,7 +97,7 @@ impl Server {
     /// one whose answer was lost, where the server knows it when it comes again. Not when its time is over, which begins
     /// when it has a connection, nor when nobody wants to know.
     pub(super) async fn make_if_wanted(&self, step: &Step, is_wanted: &IsWanted<'_>) -> Result<Value, StoreError> {
-        let mut turn = (step.effect == Effect::InTurn).then(|| self.turns.take());
+        let mut turn = (step.effect == Effect::InTurn).then(|| self.turns.take()).transpose()?;
         let (mut with_text, mut pause) = (false, Duration::from_millis(2));
         // How it was lost, once it was. What comes after that says nothing of what came of it.
         let (mut ends_at, mut lost) = (None, None);
@@ -109,6 +109,14 @@ impl Server {
                     with_text = true;
                     continue;
                 }
+                Ok(Err(error)) if is_taken(&error) => match lost {
+                    None => {
+                        turn = turn.map(Turn::anew).transpose()?;
+                        continue;
+                    }
+                    // Who has taken the turn meanwhile is all that the server knows.
+                    Some(lost) => return Err(lost),
+                },
                 Ok(Err(error)) if is_lost(&error) && step.effect.may_come_again() => {
                     turn.iter_mut().for_each(|turn| turn.is_again = true);
                     let failed = failure(&error, step.effect);

@@ -137,10 +137,10 @@ BEGIN
 END $$;
 
 -- The answer to a step without a name that was decided before and whose answer was lost, with what its counters hold
--- now; an outcome that is null where it was not.
+-- now; an outcome that is null where it was not. An error, where its turn was another's.
 CREATE FUNCTION quotum.decided_before(
     _now_ms int8, _subjects bytea[], _metrics bytea[], _periods text[], _starts int8[], _kept_s int8[],
-    _idle_s int8[], _places int4[], _asker bytea, _seat int8, _number int8
+    _idle_s int8[], _places int4[], _asker bytea, _seat int8, _number int8, _mark int8
 ) RETURNS quotum.charged LANGUAGE plpgsql AS $$
 DECLARE
     t quotum.turn;
@@ -148,6 +148,9 @@ DECLARE
 BEGIN
     SELECT * INTO t FROM quotum.turn WHERE asker = _asker AND seat = _seat AND number >= _number;
     IF NOT FOUND THEN RETURN NULL; END IF;
+    IF t.number <> _number OR t.mark <> _mark THEN
+        RAISE EXCEPTION 'this turn is another''s' USING ERRCODE = 'QT002';
+    END IF;
     c := quotum.look(_now_ms, _subjects, _metrics, _periods, _starts);
     IF c IS NULL THEN
         c := quotum.lock(_now_ms, _subjects, _metrics, _periods, _starts);
@@ -161,7 +164,8 @@ CREATE FUNCTION quotum.charge(
     _now_ms int8, _subjects bytea[], _metrics bytea[], _periods text[], _starts int8[], _kept_s int8[],
     _idle_s int8[], _places int4[], _amounts int8[], _units int8[],
     _once_subject bytea, _once_key bytea, _arguments bytea, _kept_until_ms int8, _keys text, _are_sums boolean,
-    _asker bytea DEFAULT NULL, _seat int8 DEFAULT NULL, _number int8 DEFAULT NULL, _is_again boolean DEFAULT false
+    _asker bytea DEFAULT NULL, _seat int8 DEFAULT NULL, _number int8 DEFAULT NULL, _mark int8 DEFAULT NULL,
+    _is_again boolean DEFAULT false
 ) RETURNS quotum.charged LANGUAGE plpgsql AS $$
 DECLARE
     done quotum.charged;
@@ -169,7 +173,7 @@ DECLARE
 BEGIN
     IF _is_again THEN
         done := quotum.decided_before(_now_ms, _subjects, _metrics, _periods, _starts, _kept_s, _idle_s, _places,
-                                      _asker, _seat, _number);
+                                      _asker, _seat, _number, _mark);
         IF done.outcome IS NOT NULL THEN RETURN done; END IF;
     END IF;
     IF _once_key IS NOT NULL THEN
@@ -188,7 +192,7 @@ BEGIN
     -- Of an attempt that is not the first, a refusal too: the first one may have been granted meanwhile, which undoes this
     -- one, or may yet come.
     IF _asker IS NOT NULL AND (done.outcome = 1 OR _is_again) THEN
-        PERFORM quotum.take_turn(_asker, _seat, _number, done.outcome = 1, done.crossed);
+        PERFORM quotum.take_turn(_asker, _seat, _number, _mark, done.outcome = 1, done.crossed);
     END IF;
     IF _once_key IS NOT NULL AND done.outcome = 1 THEN
         PERFORM quotum.remember(_now_ms, _once_subject, _once_key, _arguments, _kept_until_ms, _keys,
@@ -204,7 +208,8 @@ CREATE FUNCTION quotum.adjust(
     _idle_s int8[], _places int4[], _amounts int8[], _units int8[], _how int4[],
     _once_subject bytea, _once_key bytea, _arguments bytea, _kept_until_ms int8, _keys text,
     _event_ms int8, _event_name text, _event_subject bytea, _is_change boolean, _event text,
-    _asker bytea DEFAULT NULL, _seat int8 DEFAULT NULL, _number int8 DEFAULT NULL, _is_again boolean DEFAULT false
+    _asker bytea DEFAULT NULL, _seat int8 DEFAULT NULL, _number int8 DEFAULT NULL, _mark int8 DEFAULT NULL,
+    _is_again boolean DEFAULT false
 ) RETURNS quotum.charged LANGUAGE plpgsql AS $$
 DECLARE
     done quotum.charged;
@@ -218,7 +223,7 @@ DECLARE
 BEGIN
     IF _is_again THEN
         done := quotum.decided_before(_now_ms, _subjects, _metrics, _periods, _starts, _kept_s, _idle_s, _places,
-                                      _asker, _seat, _number);
+                                      _asker, _seat, _number, _mark);
         IF done.outcome IS NOT NULL THEN RETURN done; END IF;
     END IF;
     IF _once_key IS NOT NULL THEN
@@ -259,7 +264,7 @@ BEGIN
         PERFORM quotum.append(_event_ms, _event_name, _event_subject, _is_change, _event);
     END IF;
     PERFORM quotum.write(_now_ms, c, _kept_s, _idle_s);
-    IF _asker IS NOT NULL THEN PERFORM quotum.take_turn(_asker, _seat, _number, true, NULL); END IF;
+    IF _asker IS NOT NULL THEN PERFORM quotum.take_turn(_asker, _seat, _number, _mark, true, NULL); END IF;
     IF _once_key IS NOT NULL THEN PERFORM quotum.forget_steps(_now_ms); END IF;
     RETURN done;
 END $$;

@@ -2,16 +2,18 @@
 
 -- Notes what was decided of a step without a name; undoes all of it where it is past its turn. This comes last, so that
 -- what is refused at the first attempt writes nothing.
-CREATE FUNCTION quotum.take_turn(_asker bytea, _seat int8, _number int8, _granted boolean, _crossed int8[])
-RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION quotum.take_turn(
+    _asker bytea, _seat int8, _number int8, _mark int8, _granted boolean, _crossed int8[]
+) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     -- Few steps reach a threshold.
     IF NOT 0 < ANY (_crossed) THEN _crossed := NULL; END IF;
-    UPDATE quotum.turn SET number = _number, granted = _granted, crossed = _crossed, at = now()
+    UPDATE quotum.turn SET number = _number, mark = _mark, granted = _granted, crossed = _crossed, at = now()
     WHERE asker = _asker AND seat = _seat AND number < _number;
     IF FOUND THEN RETURN; END IF;
-    INSERT INTO quotum.turn VALUES (_asker, _seat, _number, _granted, _crossed, now(), now()) ON CONFLICT DO NOTHING;
-    IF NOT FOUND THEN RAISE EXCEPTION 'this step was made before' USING ERRCODE = 'QT001'; END IF;
+    INSERT INTO quotum.turn VALUES (_asker, _seat, _number, _mark, _granted, _crossed, now(), now())
+    ON CONFLICT DO NOTHING;
+    IF NOT FOUND THEN RAISE EXCEPTION 'this turn was taken before' USING ERRCODE = 'QT001'; END IF;
     -- Some of processes that have long ended, for each that is new. No step is waited for as long.
     DELETE FROM quotum.turn WHERE ctid = ANY (ARRAY(
         SELECT ctid FROM quotum.turn

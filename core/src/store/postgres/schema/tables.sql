@@ -45,13 +45,14 @@ CREATE TABLE quotum.counter (
 CREATE INDEX counter_by_age ON quotum.counter (period, start_s)
     WHERE period || '' IN ('minute', 'hour', 'day', 'billing_day');
 
--- The last step without a name that was decided on each seat of a process, by its number, and the thresholds that it
--- has reached. What changes with each step is in no index, so that the row is changed where it lies: the old ones are
+-- The last step without a name that was decided on each seat of a process, by its number and its own mark, and the
+-- thresholds that it has reached. What changes with each step is in no index, so that the row is changed where it lies: the old ones are
 -- found by when they were new.
 CREATE TABLE quotum.turn (
     asker bytea NOT NULL,
     seat int8 NOT NULL,
     number int8 NOT NULL,
+    mark int8 NOT NULL,
     granted boolean NOT NULL,
     crossed int8[],
     since timestamptz NOT NULL,

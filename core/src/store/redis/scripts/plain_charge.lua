@@ -4,11 +4,11 @@
 -- The arithmetic is that of account.lua; what is not plain is left to charge.lua, as if nothing had been looked at.
 local function charge_plainly()
     -- After the turn, which is that of a first attempt, come the charges. Whether they are sums makes no difference here.
-    if ARGV[3] ~= 'turn' or ARGV[6] == '1' then return nil end
-    local n, answer = tonumber(ARGV[9]), { 4 }
+    if ARGV[3] ~= 'turn' or ARGV[7] == '1' then return nil end
+    local n, answer = tonumber(ARGV[10]), { 4 }
     local hashes, fields = {}, {}
     for i = 1, n do
-        local first = 5 * i + 5
+        local first = 5 * i + 6
         local hash, field = KEYS[ARGV[first] == '' and 1 or 2], ARGV[first + 1] .. ARGV[first + 2]
         for earlier = 1, i - 1 do
             if fields[earlier] == field then return nil end
@@ -29,8 +29,8 @@ local function charge_plainly()
     end
     local last = redis.call('HGET', KEYS[9], ARGV[4])
     if last and tonumber(string.match(last, '^%d+')) >= tonumber(ARGV[5]) then return nil end
-    redis.call('HSET', KEYS[9], ARGV[4], ARGV[5] .. ' 1')
-    redis.call('PEXPIRE', KEYS[9], ARGV[7])
+    redis.call('HSET', KEYS[9], ARGV[4], ARGV[5] .. ' ' .. ARGV[6] .. ' 1')
+    redis.call('PEXPIRE', KEYS[9], ARGV[8])
     for i = 1, n do
         local text = string.format('%.0f', answer[2 * i])
         if answer[2 * i + 1] > 0 then text = text .. ' ' .. answer[2 * i + 1] end

@@ -19,28 +19,33 @@ local function remember(step, done)
 end
 
 -- The turn of a step without an idempotency key, if it comes next in the arguments: on which seat, which number there,
--- whether it was sent before, and for how long it is remembered, in milliseconds.
+-- its own mark, whether it was sent before, and for how long it is remembered, in milliseconds.
 local function next_turn()
     if ARGV[at + 1] ~= 'turn' then return nil end
-    at = at + 5
-    return { seat = ARGV[at - 3], number = ARGV[at - 2], is_again = ARGV[at - 1] == '1', kept = ARGV[at] }
+    at = at + 6
+    return {
+        seat = ARGV[at - 4], number = ARGV[at - 3], mark = ARGV[at - 2], is_again = ARGV[at - 1] == '1', kept = ARGV[at],
+    }
 end
 
--- What was decided of a step that comes again because its answer was lost, or that is not waited for any more: its
--- outcome and the thresholds that it has reached. Nothing, of one whose turn it is.
+-- What was decided of a step that comes again because its answer was lost: its outcome and the thresholds that it has
+-- reached. Nothing, of one whose turn it is. An error, where the turn was another's: of a step that is not waited for
+-- any more, or of one whose asker's name others have too.
 local function had_turn(key, turn)
     local last = redis.call('HGET', key, turn.seat)
-    if not last or tonumber(string.match(last, '^%d+')) < tonumber(turn.number) then return nil end
-    local numbers = {}
-    for number in string.gmatch(last, '%d+') do numbers[#numbers + 1] = tonumber(number) end
-    return numbers[2], { unpack(numbers, 3) }
+    local number, mark, outcome, crossed = string.match(last or '', '^(%d+) (%d+) (%d) ?(.*)$')
+    if not number or tonumber(number) < tonumber(turn.number) then return nil end
+    if number ~= turn.number or mark ~= turn.mark then error(redis.error_reply('TAKEN this turn is taken')) end
+    local reached = {}
+    for percent in string.gmatch(crossed, '%d+') do reached[#reached + 1] = tonumber(percent) end
+    return tonumber(outcome), reached
 end
 
 -- Notes what was decided. A refusal only where the first attempt may yet come, and must not be granted then.
 local function take_turn(key, turn, done)
     if done[1] == 0 and not turn.is_again then return end
     local crossed = table.concat(done[1] == 1 and done[3] or {}, ' ')
-    redis.call('HSET', key, turn.seat, turn.number .. ' ' .. done[1] .. ' ' .. crossed)
+    redis.call('HSET', key, turn.seat, turn.number .. ' ' .. turn.mark .. ' ' .. done[1] .. ' ' .. crossed)
     redis.call('PEXPIRE', key, turn.kept)
 end
 

@@ -1,0 +1,126 @@
+//! How servers know steps without a name when they come again: among the steps of others who have the same name.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
+
+mod servers;
+
+use pollster::block_on;
+use quotum::store::{
+    Adjust, Adjustment, Call, Charge, CounterKey, PostgresOptions, RedisOptions, Store, StoreError, StoreTime, Wait,
+};
+use quotum::{Event, EventName, Limit, Period, Retry, Timestamp};
+use servers::{Cut, Postgres, Proxy, Redis};
+
+/// 2026-03-01T00:00:00Z.
+const NOW_S: i64 = 1_772_323_200;
+
+fn call() -> Call {
+    Call::new(Timestamp::from_second(NOW_S).unwrap(), Wait::Block)
+}
+
+/// One job of twenty, so that thresholds are reached on the way.
+fn job() -> Charge {
+    let key = CounterKey::of("ana", "jobs", Period::Month, NOW_S).in_account("acme");
+    Charge { key, amount: 1, limit: Limit::Units(20) }
+}
+
+fn charge(store: &dyn Store) -> Result<bool, StoreError> {
+    block_on(store.charge(call(), &[job()], None)).map(|charged| charged.granted())
+}
+
+fn grant(store: &dyn Store) {
+    let grant = [Adjustment { key: job().key, by: Adjust::Grant(1) }];
+    block_on(store.adjust(call(), &grant, None, &Event::new(EventName::UsageAdjusted, call().now))).unwrap();
+}
+
+/// The jobs that are used, and the bonus.
+fn found(store: &dyn Store) -> (u64, u64) {
+    let balance = block_on(store.balances(call(), &[job().key])).unwrap()[0];
+    (balance.used, balance.bonus)
+}
+
+fn postgres(url: &str) -> PostgresOptions {
+    let options = PostgresOptions::from_url(url).unwrap().schema("quotum").connections(1);
+    options.time(StoreTime::Told)
+}
+
+fn redis(url: &str) -> RedisOptions {
+    RedisOptions::from_url(url).unwrap().prefix("app").connections(1).time(StoreTime::Told)
+}
+
+/// What a twin leaves on the server, a process that was started from the same image of a machine: in the place of every
+/// step so far, its own of this number.
+fn twin_on_postgres(server: &Postgres, number: u32) {
+    server.psql(&format!("UPDATE quotum.turn SET number = {number}, mark = 1"));
+}
+
+fn twin_on_redis(server: &Redis, number: u32) {
+    let script = "for _, key in ipairs(redis.call('KEYS', '*:turns*')) do
+                      local list = redis.call('HGETALL', key)
+                      for i = 1, #list, 2 do
+                          redis.call('HSET', key, list[i], (string.gsub(list[i + 1], '^(%d+) %d+', ARGV[1] .. ' 1')))
+                      end
+                  end";
+    server.cli(&["EVAL", script, "0", &number.to_string()]);
+}
+
+/// A first attempt is never taken for a twin's step, wherever the twin is.
+fn charge_beside_a_twin(store: &dyn Store, twin: impl Fn(u32)) {
+    assert!(charge(store).unwrap());
+    for number in [1_000, 2, 3] {
+        twin(number);
+        assert!(charge(store).unwrap(), "beside the twin's step {number}");
+    }
+    twin(1_000);
+    grant(store);
+    assert_eq!(found(store), (4, 1));
+    let mut granted = 4;
+    while charge(store).unwrap() {
+        granted += 1;
+        twin(granted);
+    }
+    assert_eq!((granted, found(store)), (21, (21, 1)), "of twenty and one more");
+}
+
+#[test]
+fn a_step_on_postgres_is_made_although_a_twin_has_taken_its_turn() {
+    let server = Postgres::start_hasty();
+    charge_beside_a_twin(&postgres(&server.url()).open().unwrap(), |number| twin_on_postgres(&server, number));
+}
+
+#[test]
+fn a_step_on_redis_is_made_although_a_twin_has_taken_its_turn() {
+    let server = Redis::start();
+    charge_beside_a_twin(&redis(&server.url()).open().unwrap(), |number| twin_on_redis(&server, number));
+}
+
+/// A machine that was started from an image finds its connections dead. So its first step is sent again: it is not known
+/// whether it was made, but it was surely not by the twin.
+fn lose_a_step_beside_a_twin(store: &dyn Store, proxy: &Proxy, twin: impl Fn(u32)) {
+    assert!(charge(store).unwrap());
+    for number in [1_000, 2] {
+        let before = found(store);
+        twin(number);
+        proxy.at_next_request(Cut::BeforeRequest);
+        let error = charge(store).unwrap_err();
+        assert_eq!((error.retry(), found(store)), (Retry::OutcomeUnknown, before), "{error}");
+        assert!(charge(store).unwrap());
+        assert_eq!(found(store), (before.0 + 1, 0));
+    }
+}
+
+#[test]
+fn a_lost_step_on_postgres_is_not_taken_for_a_twins() {
+    let server = Postgres::start_hasty();
+    let proxy = Proxy::start(server.upstream());
+    let store = postgres(&format!("postgres://quotum@{}/postgres", proxy.address())).open().unwrap();
+    lose_a_step_beside_a_twin(&store, &proxy, |number| twin_on_postgres(&server, number));
+}
+
+#[test]
+fn a_lost_step_on_redis_is_not_taken_for_a_twins() {
+    let server = Redis::start();
+    let proxy = Proxy::start(server.upstream());
+    let store = redis(&format!("redis://{}", proxy.address())).open().unwrap();
+    lose_a_step_beside_a_twin(&store, &proxy, |number| twin_on_redis(&server, number));
+}
