@@ -1,8 +1,11 @@
-//! How servers know steps without a name when they come again: among the steps of others who have the same name.
+//! How servers know steps without a name when they come again: among the steps of others who have the same name, after
+//! a long while, and without remembering ever more.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
 
 mod servers;
+
+use std::time::{Duration, Instant};
 
 use pollster::block_on;
 use quotum::store::{
@@ -123,4 +126,57 @@ fn a_lost_step_on_redis_is_not_taken_for_a_twins() {
     let proxy = Proxy::start(server.upstream());
     let store = redis(&format!("redis://{}", proxy.address())).open().unwrap();
     lose_a_step_beside_a_twin(&store, &proxy, |number| twin_on_redis(&server, number));
+}
+
+/// A server that has stood still, or a proxy in between, comes late to what was sent to it.
+#[test]
+fn a_step_that_redis_gets_long_after_the_answer_to_it_was_lost_is_not_made_again() {
+    let server = Redis::start();
+    let proxy = Proxy::start(server.upstream());
+    let options = redis(&format!("redis://{}", proxy.address()));
+    let store = options.response_timeout(Duration::from_millis(500)).open().unwrap();
+    assert!(charge(&store).unwrap());
+    let sent = calls(&server);
+    // The next request is a connection's greeting.
+    proxy.at_next_requests([(0, Cut::InReply(0)), (1, Cut::Delay(Duration::from_secs(6)))]);
+    let error = charge(&store).unwrap_err();
+    assert_eq!(error.retry(), Retry::OutcomeUnknown, "{error}");
+    assert_eq!(calls(&server), sent + 1, "the second attempt is under way");
+    let began = Instant::now();
+    while calls(&server) < sent + 2 {
+        assert!(began.elapsed() < Duration::from_secs(30), "the second attempt does not come");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(found(&store), (2, 0));
+}
+
+/// How many scripts the server has been asked for by name.
+fn calls(server: &Redis) -> u64 {
+    let stats = server.cli(&["INFO", "commandstats"]);
+    let (_, calls) = stats.split_once("cmdstat_evalsha:calls=").unwrap();
+    calls.split_once(',').unwrap().0.parse().unwrap()
+}
+
+#[test]
+fn what_redis_keeps_of_a_process_goes_however_busy_others_are_on_its_account() {
+    let server = Redis::start();
+    let options = redis(&server.url());
+    let (gone, busy) = (options.open().unwrap(), options.open().unwrap());
+    let of_all = |each: &str| {
+        let script = format!(
+            "local seats = 0
+             for _, key in ipairs(redis.call('KEYS', '*:turns*')) do {each} seats = seats + redis.call('HLEN', key) end
+             return seats"
+        );
+        server.cli(&["EVAL", &script, "0"])
+    };
+    grant(&gone);
+    grant(&busy);
+    assert_eq!(of_all("redis.call('PEXPIRE', key, 300)"), "2", "for a little longer");
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_millis(600) {
+        grant(&busy);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(of_all(""), "1");
 }

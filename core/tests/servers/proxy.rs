@@ -1,6 +1,7 @@
 //! A proxy between a store and its server, which cuts connections where it is told to. It knows no protocol: what
 //! the client sends in one piece is a request, and what the server then sends is the reply.
 
+use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -39,8 +40,8 @@ pub struct Proxy {
 
 #[derive(Default)]
 struct Orders {
-    /// How many requests pass before something happens, and what.
-    next: Mutex<Option<(u64, Cut)>>,
+    /// How many requests pass before something happens, and what: one after the other.
+    next: Mutex<VecDeque<(u64, Cut)>>,
     refused_until: Mutex<Option<Instant>>,
     done: AtomicU64,
 }
@@ -71,20 +72,25 @@ impl Proxy {
 
     /// Has something done at the next request, of whichever connection.
     pub fn at_next_request(&self, cut: Cut) {
-        *self.orders.next.lock().unwrap() = Some((0, cut));
+        self.at_next_requests([(0, cut)]);
+    }
+
+    /// Has things done one after the other, each at the request after so many others, of whichever connection.
+    pub fn at_next_requests(&self, cuts: impl Into<VecDeque<(u64, Cut)>>) {
+        *self.orders.next.lock().unwrap() = cuts.into();
     }
 
     /// Does something at the request after so many others, of whichever connection, and waits until it is done.
     pub fn act(&self, after: u64, cut: Cut) {
         let before = self.orders.done.load(Ordering::Acquire);
         let began = Instant::now();
-        let order = || *self.orders.next.lock().unwrap() = Some((after, cut));
+        let order = || self.at_next_requests([(after, cut)]);
         order();
         while self.orders.done.load(Ordering::Acquire) == before {
             std::thread::sleep(Duration::from_micros(200));
             assert!(began.elapsed() < Duration::from_secs(30), "nobody asks anything");
             // A connection may have ended by itself before it could be cut.
-            if began.elapsed() > Duration::from_secs(1) && self.orders.next.lock().unwrap().is_none() {
+            if began.elapsed() > Duration::from_secs(1) && self.orders.next.lock().unwrap().is_empty() {
                 order();
             }
         }
@@ -99,8 +105,8 @@ impl Orders {
     /// What is to happen at a request that has come.
     fn take(&self) -> Option<Cut> {
         let mut next = self.next.lock().unwrap();
-        match next.as_mut()? {
-            (0, _) => next.take().map(|(_, cut)| cut),
+        match next.front_mut()? {
+            (0, _) => next.pop_front().map(|(_, cut)| cut),
             (left, _) => {
                 *left -= 1;
                 None

@@ -29,7 +29,7 @@ impl Charges for Charger {
             return Ok(Charged::new(Outcome::Granted, Vec::new()));
         };
         let step = Step::of(&CHARGE, now, self.names.account(&payer));
-        let step = step.in_turn().on(self.names.turns(&payer));
+        let step = step.in_turn(self.names.turns(&payer));
         let step = step.with_number(self.server.seats_kept_ms()).with(if are_sums { "1" } else { "0" });
         counter::charged(self.server.make_if_wanted(&counter::with_charges(step, charges), is_wanted).await?)
     }

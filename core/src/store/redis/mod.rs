@@ -374,16 +374,18 @@ impl Store for RedisStore {
         let step = self.on_account(&ADJUST, call, &payer);
         let step = match once {
             once @ Some(_) => counter::with_once(step.named(), once),
-            None => step.in_turn().with_number(own.server.seats_kept_ms()),
+            None => step.in_turn(self.names.turns(&payer)).with_number(own.server.seats_kept_ms()),
         };
         let step = step.with(remembered).with(if in_log { "1" } else { "0" }).with_number(adjustments.len() as i64);
         let step = adjustments.iter().fold(step, counter::with_adjustment);
-        let last = once.map_or_else(|| self.names.turns(&payer), |once| self.names.step(&payer, once));
+        let last = once.map(|once| self.names.step(&payer, once));
         if in_log {
-            return self.ask(entry.append_to(on_log(step, &self.names)).on(last), counter::charged);
+            let step = entry.append_to(on_log(step, &self.names));
+            return self.ask(last.into_iter().fold(step, Step::on), counter::charged);
         }
         let name = whole!(HoldId::random().map_err(|error| damaged("randomness", &error))).to_string();
-        let step = step.on(self.names.outbox(&payer)).with(entry.kept_as(&name)).on(last);
+        let step = step.on(self.names.outbox(&payer)).with(entry.kept_as(&name));
+        let step = last.into_iter().fold(step, Step::on);
         let (server, names) = (Arc::clone(&own.server), Arc::clone(&self.names));
         own.threads.run(async move {
             let note = outbox::note(&payer, &name);

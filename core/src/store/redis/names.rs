@@ -46,7 +46,8 @@ impl Names {
         self.of_account(payer, &format!("step:{}/{}", written(&once.subject), written(&once.key)))
     }
 
-    /// The last steps without a key on each seat of a process.
+    /// Where the last steps without a key are on each seat of a process: what its asker's name is added to. A key for each
+    /// goes by itself when the process has not been there for long enough, however busy others are.
     pub(super) fn turns(&self, payer: &str) -> String {
         self.of_account(payer, "turns")
     }

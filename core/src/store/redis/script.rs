@@ -61,7 +61,9 @@ pub(super) struct Step {
     keys: Vec<String>,
     now_ms: i64,
     values: Vec<Vec<u8>>,
-    /// A turn, where that is what it is known by, is the first of its values.
+    /// Where the turns of its account are, if it is known by its turn: what is kept of its asker is then the last of its
+    /// keys, and the turn the first of its values.
+    turns: Option<String>,
     pub(super) effect: Effect,
 }
 
@@ -74,6 +76,7 @@ impl Step {
             keys,
             now_ms: now.as_millisecond(),
             values: Vec::new(),
+            turns: None,
             effect: Effect::Each,
         }
     }
@@ -85,7 +88,7 @@ impl Step {
 
     /// A command that is no script. It may be made any number of times.
     pub(super) fn command(name: &'static str, key: String) -> Self {
-        Self { script: None, name, keys: vec![key], now_ms: 0, values: Vec::new(), effect: Effect::None }
+        Self { script: None, name, keys: vec![key], now_ms: 0, values: Vec::new(), turns: None, effect: Effect::None }
     }
 
     /// A step that the server knows by a name when it comes again.
@@ -93,9 +96,9 @@ impl Step {
         Self { effect: Effect::Named, ..self }
     }
 
-    /// A step that the server knows by its turn when it comes again.
-    pub(super) fn in_turn(self) -> Self {
-        Self { effect: Effect::InTurn, ..self }
+    /// A step that the server knows by its turn when it comes again, among those of its account.
+    pub(super) fn in_turn(self, turns: String) -> Self {
+        Self { turns: Some(turns), effect: Effect::InTurn, ..self }
     }
 
     /// With the next value.
@@ -136,11 +139,15 @@ impl Step {
         };
         let mut command = redis::cmd(if with_text { "EVAL" } else { "EVALSHA" });
         command.arg(if with_text { &script.text } else { &script.name });
-        command.arg(self.keys.len()).arg(&self.keys);
+        let asked = turn.zip(self.turns.as_ref()).map(|(turn, turns)| format!("{turns}:{}", turn.asker));
+        command.arg(self.keys.len() + usize::from(asked.is_some())).arg(&self.keys).arg(asked);
         command.arg(self.now_ms).arg(if by_server_time { "1" } else { "0" });
         if let Some(turn) = turn {
-            let seat = [turn.asker.to_bytes().as_slice(), &turn.seat.to_be_bytes()].concat();
-            command.arg("turn").arg(seat).arg(turn.number).arg(turn.mark).arg(if turn.is_again { "1" } else { "0" });
+            command.arg("turn").arg(turn.seat).arg(turn.number).arg(turn.mark).arg(if turn.is_again {
+                "1"
+            } else {
+                "0"
+            });
         }
         command.arg(&self.values);
         command

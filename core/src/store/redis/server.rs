@@ -32,8 +32,9 @@ const THREADS: usize = 2;
 /// How long to wait before a step is made again that the server has refused to begin, at the most.
 const PAUSE_MAX: Duration = Duration::from_millis(100);
 
-/// For how long the last steps of an account are remembered.
-const SEATS_KEPT_MIN: Duration = Duration::from_secs(5);
+/// For how long the last steps of a process on an account are remembered. At least for a quarter of an hour: so long goes
+/// a system on sending what was written to a connection, and a server may stand still with what it was sent before.
+const SEATS_KEPT_MIN: Duration = Duration::from_secs(900);
 const SEATS_KEPT_MAX: Duration = Duration::from_secs(3_600);
 
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
@@ -81,8 +82,8 @@ impl Server {
         matches!(self.way, Way::Cluster { .. })
     }
 
-    /// How long the server is to remember an account's last steps without a key, in milliseconds: nobody waits for the
-    /// answer to one as long.
+    /// How long the server is to remember the last steps without a key, in milliseconds: nobody waits for the answer to one
+    /// as long.
     pub(super) fn seats_kept_ms(&self) -> i64 {
         let kept = self.terms.response_timeout.saturating_mul(2).clamp(SEATS_KEPT_MIN, SEATS_KEPT_MAX);
         i64::try_from(kept.as_millis()).unwrap_or(i64::MAX)

@@ -3,7 +3,8 @@
 local turn = next_turn()
 local once = not turn and next_once()
 local keys, in_log = next_text(), next_text() == '1'
--- After the account's keys come the log's or the outbox, and last the idempotency key's, or where the turns are.
+-- After the account's keys come the log's or the outbox, and last the idempotency key's, or where the asker's turns
+-- are.
 local step = KEYS[#KEYS]
 local made_before = turn and had_turn(step, turn)
 expire()

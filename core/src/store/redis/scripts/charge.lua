@@ -1,5 +1,5 @@
 -- Charges counters, all or none; sums only where they fit and reach no threshold. KEYS[9] is the idempotency key's, or
--- where the turns are.
+-- where the asker's turns are.
 local turn = next_turn()
 local are_sums = next_text() == '1'
 local once = not turn and next_once()

@@ -1,6 +1,6 @@
 -- In front of everything else that charging needs: most charges are of counters that are there, hold nothing but what
 -- was used, and have no idempotency key. For those it pays not to set up the rest, which takes several times as long.
--- KEYS[9] is where their turns are.
+-- KEYS[9] is where their asker's turns are.
 -- The arithmetic is that of account.lua; what is not plain is left to charge.lua, as if nothing had been looked at.
 local function charge_plainly()
     -- After the turn, which is that of a first attempt, come the charges. Whether they are sums makes no difference here.
