@@ -106,7 +106,7 @@ fn a_charge_that_is_refused_writes_nothing() {
 }
 
 #[test]
-fn what_is_kept_of_a_process_is_forgotten_a_week_after_its_last_step() {
+fn what_is_kept_of_a_process_is_forgotten_after_hours() {
     let server = Postgres::start_hasty();
     let options = server.options();
     let begin = || {
@@ -114,12 +114,13 @@ fn what_is_kept_of_a_process_is_forgotten_a_week_after_its_last_step() {
         assert!(block_on(store.charge(call(), &[charge("ana", Period::Day, 10)], None)).unwrap().granted());
     };
     (0..2).for_each(|_| begin());
-    // Both have begun eight days ago, and one of them has made a step since.
-    server.psql("UPDATE quotum_0.turn SET since = since - interval '8 days'");
-    server.psql("UPDATE quotum_0.turn SET at = since WHERE ctid = (SELECT ctid FROM quotum_0.turn LIMIT 1)");
+    // Both have begun three hours ago, and one of them two hours before.
+    server.psql("UPDATE quotum_0.turn SET since = since - interval '3 hours'");
+    let first = "WHERE ctid = (SELECT ctid FROM quotum_0.turn LIMIT 1)";
+    server.psql(&format!("UPDATE quotum_0.turn SET since = since - interval '2 hours' {first}"));
     begin();
-    let ages = "SELECT string_agg(extract(day FROM at - since)::text, ' ' ORDER BY since) FROM quotum_0.turn";
-    assert_eq!(server.psql(ages), "8 0");
+    let ages = "SELECT string_agg(extract(hour FROM now() - since)::text, ' ' ORDER BY since) FROM quotum_0.turn";
+    assert_eq!(server.psql(ages), "3 0");
 }
 
 #[test]

@@ -30,9 +30,9 @@ FROM (SELECT row_number() OVER (ORDER BY id) AS i, * FROM quotum_0.hold) AS h,
 WHERE i > 5000;
 
 INSERT INTO quotum_0.turn
-SELECT decode(md5(i::text), 'hex'), 0, 5, i, true, NULL, last - interval '1 second', last
-FROM generate_series(1, 20000) i,
-     LATERAL (SELECT now() - CASE WHEN i <= 5000 THEN interval '8 days' ELSE interval '1 second' END AS last) AS at;
+SELECT decode(md5(i::text), 'hex'), 0, 5, i, true, NULL,
+       now() - CASE WHEN i <= 5000 THEN interval '5 hours' ELSE interval '2 seconds' END
+FROM generate_series(1, 20000) i;
 INSERT INTO quotum_0.step
 SELECT convert_to('subject-' || i % 5000, 'UTF8'), convert_to('key-' || i, 'UTF8'), '\x00', 1772323200000, '[]', '{}', NULL,
        1772323200000 + CASE WHEN i <= 10000 THEN -1000 ELSE 86400000 END

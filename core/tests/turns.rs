@@ -180,3 +180,28 @@ fn what_redis_keeps_of_a_process_goes_however_busy_others_are_on_its_account() {
     }
     assert_eq!(of_all(""), "1");
 }
+
+/// As long as somebody has a transaction open that may look at them, the server keeps all states of a row that is changed,
+/// and goes through them to find the last.
+#[test]
+fn no_row_on_postgres_is_changed_more_than_a_thousand_times_for_the_sake_of_turns() {
+    let server = Postgres::start_hasty();
+    let store = postgres(&server.url()).open().unwrap();
+    (0..2_500).for_each(|_| grant(&store));
+    let steps = "SELECT string_agg(number::text, ' ' ORDER BY seat) FROM quotum.turn";
+    assert_eq!(server.psql(steps), "1000 1000 500");
+    assert_eq!(found(&store), (0, 2_500));
+}
+
+#[test]
+fn the_row_of_a_seat_on_postgres_is_found_by_its_key_however_few_there_are() {
+    let server = Postgres::start_explaining();
+    let store = postgres(&server.url()).open().unwrap();
+    grant(&store);
+    server.psql("VACUUM ANALYZE");
+    let before = server.log().len();
+    (0..12).for_each(|_| grant(&store));
+    let log = server.log().split_off(before);
+    assert!(log.contains("turn_pkey"), "{log}");
+    assert!(!log.contains("Seq Scan on turn"), "{log}");
+}

@@ -27,6 +27,10 @@ const PAUSE_MAX: Duration = Duration::from_millis(100);
 /// How long it takes at the most until a connection that was given up is closed.
 const CLOSED_WITHIN: Duration = Duration::from_millis(100);
 
+/// After how many steps a seat is left. The server keeps every earlier state of its row for as long as somebody has a
+/// transaction open that may look at it, such as a backup, and goes through all of them to find the last.
+const STEPS_ON_A_SEAT: u32 = 1_000;
+
 /// A pool of connections.
 pub(super) struct Connections {
     pool: Pool,
@@ -68,7 +72,7 @@ impl Connections {
             .runtime(deadpool_postgres::Runtime::Tokio1)
             .build()
             .map_err(|error| StoreError::Failed { detail: error.to_string(), retry: Retry::Safe })?;
-        Ok(Self { pool, turns: Turns::new()?, encryption, terms })
+        Ok(Self { pool, turns: Turns::new(STEPS_ON_A_SEAT)?, encryption, terms })
     }
 
     /// Makes a statement, again and again until it is known what came of it: one that the server undid for the sake of

@@ -75,7 +75,9 @@ impl fmt::Debug for Server {
 
 impl Server {
     pub(super) fn new(way: Way, terms: Terms) -> Result<Self, StoreError> {
-        Ok(Self { way, next: AtomicUsize::new(0), turns: Turns::new()?, terms, mends: AtomicBool::new(false) })
+        // A seat is written over where it lies: there is nothing to be gained by leaving it.
+        let turns = Turns::new(u32::MAX)?;
+        Ok(Self { way, next: AtomicUsize::new(0), turns, terms, mends: AtomicBool::new(false) })
     }
 
     pub(super) const fn is_cluster(&self) -> bool {

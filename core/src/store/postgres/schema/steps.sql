@@ -1,23 +1,22 @@
 -- Steps that must not be made twice.
 
 -- Notes what was decided of a step without a name; undoes all of it where it is past its turn. This comes last, so that
--- what is refused at the first attempt writes nothing.
+-- what is refused at the first attempt writes nothing. Seats are few, so that the server would read the table from end to
+-- end: all states of all of them, which beside a long transaction are very many.
 CREATE FUNCTION quotum.take_turn(
     _asker bytea, _seat int8, _number int8, _mark int8, _granted boolean, _crossed int8[]
-) RETURNS void LANGUAGE plpgsql AS $$
+) RETURNS void LANGUAGE plpgsql SET enable_seqscan = off AS $$
 BEGIN
     -- Few steps reach a threshold.
     IF NOT 0 < ANY (_crossed) THEN _crossed := NULL; END IF;
-    UPDATE quotum.turn SET number = _number, mark = _mark, granted = _granted, crossed = _crossed, at = now()
+    UPDATE quotum.turn SET number = _number, mark = _mark, granted = _granted, crossed = _crossed
     WHERE asker = _asker AND seat = _seat AND number < _number;
     IF FOUND THEN RETURN; END IF;
-    INSERT INTO quotum.turn VALUES (_asker, _seat, _number, _mark, _granted, _crossed, now(), now())
-    ON CONFLICT DO NOTHING;
+    INSERT INTO quotum.turn VALUES (_asker, _seat, _number, _mark, _granted, _crossed, now()) ON CONFLICT DO NOTHING;
     IF NOT FOUND THEN RAISE EXCEPTION 'this turn was taken before' USING ERRCODE = 'QT001'; END IF;
-    -- Some of processes that have long ended, for each that is new. No step is waited for as long.
+    -- Some that were left long ago, for each that is new.
     DELETE FROM quotum.turn WHERE ctid = ANY (ARRAY(
-        SELECT ctid FROM quotum.turn
-        WHERE since < now() - interval '7 days' AND at < now() - interval '7 days'
+        SELECT ctid FROM quotum.turn WHERE since < now() - interval '4 hours'
         ORDER BY since LIMIT 4 FOR UPDATE SKIP LOCKED));
 END $$;
 

@@ -46,8 +46,8 @@ CREATE INDEX counter_by_age ON quotum.counter (period, start_s)
     WHERE period || '' IN ('minute', 'hour', 'day', 'billing_day');
 
 -- The last step without a name that was decided on each seat of a process, by its number and its own mark, and the
--- thresholds that it has reached. What changes with each step is in no index, so that the row is changed where it lies: the old ones are
--- found by when they were new.
+-- thresholds that it has reached. What changes with each step is in no index, so that the row is changed where it lies:
+-- the old ones are found by when they were new, as no seat is used for longer than an hour.
 CREATE TABLE quotum.turn (
     asker bytea NOT NULL,
     seat int8 NOT NULL,
@@ -56,7 +56,6 @@ CREATE TABLE quotum.turn (
     granted boolean NOT NULL,
     crossed int8[],
     since timestamptz NOT NULL,
-    at timestamptz NOT NULL,
     PRIMARY KEY (asker, seat)
 ) WITH (fillfactor = 30);
 CREATE INDEX turn_by_age ON quotum.turn (since);
