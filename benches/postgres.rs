@@ -3,7 +3,8 @@
 //!
 //! The raw statements are prepared once on a connection of their own to the same server; they are less than a charge,
 //! which is all or nothing, resolves what has expired and tells what is left. On the same connection as they: the
-//! function that a charge calls, as the store asks for it, parsed anew each time. All take turns.
+//! function that a charge calls, as the store asks for it, with a turn, parsed anew each time. All are asked one after the
+//! other.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout, missing_docs)]
 
@@ -11,6 +12,7 @@ mod growth;
 #[path = "../core/tests/servers/mod.rs"]
 mod servers;
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,6 +29,8 @@ const SUBJECTS: usize = 500;
 /// Rounds that are not counted: those in which counters are made, and sessions learn their functions.
 const WARM: usize = 2 * SUBJECTS;
 const SCHEMA: &str = "quotum_0";
+/// After how many steps the store leaves a seat.
+const STEPS_ON_A_SEAT: i64 = 1_000;
 
 fn main() {
     println!("{:<40} {:>10} {:>10} {:>14}", "what", "p50", "p99", "beside raw");
@@ -100,6 +104,8 @@ struct Session {
     runtime: Runtime,
     client: Client,
     raw: [Statement; 2],
+    /// How many steps have been made by the function.
+    steps: Cell<i64>,
 }
 
 impl Session {
@@ -120,7 +126,7 @@ impl Session {
         };
         let both = format!("WITH a AS ({}), b AS ({}) SELECT * FROM a, b", update("$1"), update("$2"));
         let raw = [update("$1"), both].map(|text| runtime.block_on(client.prepare(&text)).unwrap());
-        Self { runtime, client, raw }
+        Self { runtime, client, raw, steps: Cell::new(0) }
     }
 
     fn raw(&self, counters: usize, number: usize) {
@@ -133,7 +139,10 @@ impl Session {
     fn function(&self, counters: usize, number: usize) {
         let subject = format!("function-{number}").into_bytes();
         let text = if counters == 1 { one_counter() } else { two_counters() };
-        let values: [(&(dyn ToSql + Sync), Type); 1] = [(&subject, Type::BYTEA)];
+        let step = self.steps.replace(self.steps.get() + 1);
+        let (seat, number) = (step / STEPS_ON_A_SEAT, step % STEPS_ON_A_SEAT + 1);
+        let values: [(&(dyn ToSql + Sync), Type); 3] =
+            [(&subject, Type::BYTEA), (&seat, Type::INT8), (&number, Type::INT8)];
         let rows = self.runtime.block_on(self.client.query_typed(&text, &values)).unwrap();
         assert_eq!(rows[0].get::<_, i32>(0), 1);
     }
@@ -146,7 +155,8 @@ impl Session {
 fn one_counter() -> String {
     format!(
         "SELECT *, 0::int8 AS shift FROM {SCHEMA}.charge(0, ARRAY[$1]::bytea[], '{{jobs}}', '{{day}}', '{{0}}',
-         '{{34560000}}', '{{34560000}}', '{{1}}', '{{1}}', '{{1000000}}', NULL, NULL, NULL, NULL, NULL, false)"
+         '{{34560000}}', '{{34560000}}', '{{1}}', '{{1}}', '{{1000000}}', NULL, NULL, NULL, NULL, NULL, false,
+         'asker of its own', $2, $3, $3, false)"
     )
 }
 
@@ -154,7 +164,7 @@ fn two_counters() -> String {
     format!(
         "SELECT *, 0::int8 AS shift FROM {SCHEMA}.charge(0, ARRAY[$1, $1]::bytea[], '{{jobs,jobs}}', '{{day,month}}',
          '{{0,0}}', '{{34560000,NULL}}', '{{34560000,NULL}}', '{{1,2}}', '{{1,1}}', '{{1000000,1000000}}',
-         NULL, NULL, NULL, NULL, NULL, false)"
+         NULL, NULL, NULL, NULL, NULL, false, 'asker of its own', $2, $3, $3, false)"
     )
 }
 
