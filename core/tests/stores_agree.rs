@@ -42,6 +42,7 @@ impl Stores {
             Arc::new(MemoryStore::new()),
             Arc::new(sqlite),
             Arc::new(MapStore::over(Arc::new(maps::Locked::default()))),
+            Arc::new(MapStore::over(Arc::new(maps::Optimistic::default()))),
             #[cfg(feature = "postgres")]
             Arc::new(postgres.options().open().unwrap()),
             #[cfg(feature = "redis")]

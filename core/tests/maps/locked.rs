@@ -1,23 +1,30 @@
 //! A map with one lock, that a transaction holds from its beginning to its end.
 
 use std::mem::take;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use quotum::store::{Map, MapTransaction, StoreError};
 
 use super::{Changes, Entries, apply, found};
 
 #[derive(Debug, Default)]
-pub(crate) struct Locked(pub(crate) Mutex<Entries>);
+pub(crate) struct Locked(Mutex<Entries>);
 
 struct Transaction<'m> {
     entries: MutexGuard<'m, Entries>,
     changes: Changes,
 }
 
+impl Locked {
+    /// What it holds, for whoever looks behind a store's back.
+    pub(crate) fn entries(&self) -> MutexGuard<'_, Entries> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Map for Locked {
     fn begin(&self) -> Result<Box<dyn MapTransaction + '_>, StoreError> {
-        Ok(Box::new(Transaction { entries: self.0.lock().unwrap(), changes: Vec::new() }))
+        Ok(Box::new(Transaction { entries: self.entries(), changes: Vec::new() }))
     }
 }
 

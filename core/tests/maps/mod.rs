@@ -1,12 +1,15 @@
-//! Two maps for `MapStore`, to copy from: one that locks, and one that looks at its end whether others were faster.
+//! Two maps for `MapStore`, to copy from: one that locks, and one whose transactions look at their end whether others
+//! were faster. And one that goes wrong.
 
-#![allow(dead_code, clippy::unwrap_used, missing_docs)]
+#![allow(dead_code, unused_imports, clippy::unwrap_used, missing_docs)]
 
+mod faulty;
 mod locked;
 mod optimistic;
 
 use std::collections::BTreeMap;
 
+pub(crate) use faulty::{At, Fault, Faulty};
 pub(crate) use locked::Locked;
 pub(crate) use optimistic::Optimistic;
 

@@ -17,7 +17,7 @@ use crate::store::StoreError;
 ///
 /// ```
 /// use std::collections::BTreeMap;
-/// use std::sync::{Arc, Mutex, MutexGuard};
+/// use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// use quotum::store::{Map, MapStore, MapTransaction, StoreError};
 /// use quotum::{Plans, blocking::Quota};
 ///
@@ -31,7 +31,7 @@ use crate::store::StoreError;
 ///
 /// impl Map for Locked {
 ///     fn begin(&self) -> Result<Box<dyn MapTransaction + '_>, StoreError> {
-///         let entries = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+///         let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
 ///         Ok(Box::new(Transaction { entries, changes: Vec::new() }))
 ///     }
 /// }

@@ -5,6 +5,7 @@
 //!
 //! | key | what is kept under it |
 //! | --- | --- |
+//! | `format` | the number of this table |
 //! | `plans`, `plans_version` | the plans, and how many times plans were put |
 //! | `subscription`, subject | a subscription |
 //! | `counter`, subject, metric, period, start (newest first) | what a counter holds |
@@ -25,6 +26,7 @@ mod attempts;
 mod catalog;
 mod counters;
 mod ends;
+mod format;
 mod holds;
 mod host;
 mod identities;
@@ -35,6 +37,7 @@ mod rates;
 mod transaction;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use self::host::{Map, MapTransaction};
 use self::transaction::Transaction;
@@ -69,13 +72,15 @@ use crate::token::TokenDigest;
 #[derive(Debug)]
 pub struct MapStore {
     map: Arc<dyn Map>,
+    /// Whether the map's format was found to be ours.
+    is_known: Arc<AtomicBool>,
 }
 
 impl MapStore {
     /// The store that is kept in this map, which holds nothing else.
     #[must_use]
-    pub const fn over(map: Arc<dyn Map>) -> Self {
-        Self { map }
+    pub fn over(map: Arc<dyn Map>) -> Self {
+        Self { map, is_known: Arc::default() }
     }
 
     /// Makes a step, where the caller may wait here or aside.
@@ -84,8 +89,18 @@ impl MapStore {
         call: Call,
         step: impl Fn(&mut Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> StoreFuture<'_, T> {
-        let map = Arc::clone(&self.map);
-        Box::pin(async move { unblocked(call.wait, move || attempts::make(&*map, call.now, step)).await? })
+        let (map, is_known) = (Arc::clone(&self.map), Arc::clone(&self.is_known));
+        let work = move || {
+            let answer = attempts::make(&*map, call.now, |transaction| {
+                if !is_known.load(Ordering::Relaxed) {
+                    transaction.check_format()?;
+                }
+                step(transaction)
+            })?;
+            is_known.store(true, Ordering::Relaxed);
+            Ok(answer)
+        };
+        Box::pin(async move { unblocked(call.wait, work).await? })
     }
 }
 
