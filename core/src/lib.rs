@@ -14,6 +14,7 @@
 //! | answering over HTTP | [`http`], [`http::Mapping`] |
 #![cfg_attr(feature = "tower", doc = "| admitting requests in axum and hyper | [`tower`], [`tower::QuotaLayer`] |")]
 //! | where counters last | [`store`], [`store::Store`] |
+//! | a store in a database of your own | [`store::Map`], [`store::MapStore`] |
 //! | turning the clock in a test | [`ManualClock`] |
 #![cfg_attr(feature = "faults", doc = "| a store that fails in a test | [`store::Faults`], [`store::FaultRule`] |")]
 //!

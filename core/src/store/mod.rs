@@ -40,7 +40,7 @@ pub(crate) use self::layer::Guard;
 pub use self::layer::{BreakerOptions, CircuitBreaker, Layer, Layered, Step, Timeout};
 #[cfg(feature = "faults")]
 pub use self::layer::{Fault, FaultCounts, FaultRule, Faults};
-pub use self::map::{Map, MapStore, MapTransaction};
+pub use self::map::{Map, MapEntry, MapStore, MapTransaction};
 pub use self::memory::MemoryStore;
 #[cfg(feature = "postgres")]
 pub use self::postgres::{PostgresOptions, PostgresStore};
@@ -194,6 +194,8 @@ pub enum Forgotten {
 /// A method that returns an error has done nothing, unless [`StoreError::retry`] says that the
 /// outcome is unknown. A future that is dropped has done the whole step or nothing of it. A method
 /// that takes an [`Event`] appends it to the log in the same step, if it changes anything.
+///
+/// A database that this crate does not know is a store by far less than this: see [`Map`].
 pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// The plans that were put last, if any were.
     fn plans(&self, call: Call) -> StoreFuture<'_, Option<StoredPlans>>;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use quotum::Retry;
-use quotum::store::{Map, MapTransaction, StoreError};
+use quotum::store::{Map, MapEntry, MapTransaction, StoreError};
 
 use super::Locked;
 
@@ -75,7 +75,7 @@ impl MapTransaction for Transaction<'_> {
         self.inner.get(key)
     }
 
-    fn scan(&mut self, start: &[u8], end: &[u8], limit: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    fn scan(&mut self, start: &[u8], end: &[u8], limit: usize) -> Result<Vec<MapEntry>, StoreError> {
         self.map.goes_wrong(At::Scan)?;
         let mut found = self.inner.scan(start, end, limit)?;
         if self.map.says(At::Scan, Fault::Reversed) {

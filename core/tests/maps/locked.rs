@@ -3,7 +3,7 @@
 use std::mem::take;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use quotum::store::{Map, MapTransaction, StoreError};
+use quotum::store::{Map, MapEntry, MapTransaction, StoreError};
 
 use super::{Changes, Entries, apply, found};
 
@@ -33,7 +33,7 @@ impl MapTransaction for Transaction<'_> {
         Ok(self.entries.get(key).cloned())
     }
 
-    fn scan(&mut self, start: &[u8], end: &[u8], limit: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    fn scan(&mut self, start: &[u8], end: &[u8], limit: usize) -> Result<Vec<MapEntry>, StoreError> {
         Ok(found(&self.entries, start, end, limit))
     }
 

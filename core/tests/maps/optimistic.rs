@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
-use quotum::store::{Map, MapTransaction, StoreError};
+use quotum::store::{Map, MapEntry, MapTransaction, StoreError};
 
 use super::{Changes, Entries, apply, found};
 
@@ -19,7 +19,7 @@ struct Transaction<'m> {
 /// What a transaction has read.
 enum Read {
     One { key: Vec<u8>, value: Option<Vec<u8>> },
-    Many { start: Vec<u8>, end: Vec<u8>, limit: usize, entries: Vec<(Vec<u8>, Vec<u8>)> },
+    Many { start: Vec<u8>, end: Vec<u8>, limit: usize, entries: Vec<MapEntry> },
 }
 
 impl Read {
@@ -44,7 +44,7 @@ impl MapTransaction for Transaction<'_> {
         Ok(value)
     }
 
-    fn scan(&mut self, start: &[u8], end: &[u8], limit: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    fn scan(&mut self, start: &[u8], end: &[u8], limit: usize) -> Result<Vec<MapEntry>, StoreError> {
         let entries = found(&self.map.0.lock().unwrap(), start, end, limit);
         self.read.push(Read::Many { start: start.to_vec(), end: end.to_vec(), limit, entries: entries.clone() });
         Ok(entries)

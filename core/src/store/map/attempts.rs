@@ -18,7 +18,7 @@ const ATTEMPTS_MAX: u32 = 60;
 /// How long a step is tried, where the map itself waits before it gives up.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The longest pause after the first attempt, which doubles with each.
+/// Half of the longest pause after the first attempt, which doubles with each.
 const PAUSE_US: u64 = 100;
 
 /// The longest pause there is.
@@ -31,18 +31,23 @@ pub(super) fn make<T>(
     step: impl Fn(&mut Transaction<'_>) -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
     let began = Instant::now();
-    let random = RandomState::new();
-    for attempt in 0..ATTEMPTS_MAX {
-        match attempt_once(map, now, attempt, &step) {
-            Err(StoreError::Busy { .. }) if began.elapsed() < PATIENCE => {}
-            Err(StoreError::Busy { .. }) => break,
-            outcome => return outcome,
+    let mut attempt = 0;
+    loop {
+        let outcome = attempt_once(map, now, attempt, &step);
+        let Err(StoreError::Busy { .. }) = outcome else { return outcome };
+        attempt += 1;
+        let waited = began.elapsed();
+        if attempt == ATTEMPTS_MAX || waited >= PATIENCE {
+            return Err(StoreError::Busy { waited });
         }
-        // Random, because those that wait for each other must not wait in step.
-        let longest_us = (PAUSE_US << attempt.min(16)).min(PAUSE_US_MAX);
-        thread::sleep(Duration::from_micros(random.hash_one(attempt) % longest_us));
+        thread::sleep(pause(attempt));
     }
-    Err(StoreError::Busy { waited: began.elapsed() })
+}
+
+/// A pause after so many attempts; random, because those that wait for each other must not wait in step.
+fn pause(attempts: u32) -> Duration {
+    let longest_us = (PAUSE_US << attempts.min(16)).min(PAUSE_US_MAX);
+    Duration::from_micros(RandomState::new().hash_one(attempts) % longest_us)
 }
 
 fn attempt_once<T>(

@@ -18,7 +18,7 @@ use crate::store::StoreError;
 /// ```
 /// use std::collections::BTreeMap;
 /// use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-/// use quotum::store::{Map, MapStore, MapTransaction, StoreError};
+/// use quotum::store::{Map, MapEntry, MapStore, MapTransaction, StoreError};
 /// use quotum::{Plans, blocking::Quota};
 ///
 /// #[derive(Debug, Default)]
@@ -41,7 +41,7 @@ use crate::store::StoreError;
 ///         Ok(self.entries.get(key).cloned())
 ///     }
 ///
-///     fn scan(&mut self, start: &[u8], end: &[u8], limit: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+///     fn scan(&mut self, start: &[u8], end: &[u8], limit: usize) -> Result<Vec<MapEntry>, StoreError> {
 ///         let found = self.entries.range(start.to_vec()..end.to_vec()).take(limit);
 ///         Ok(found.map(|(key, value)| (key.clone(), value.clone())).collect())
 ///     }
@@ -83,12 +83,16 @@ pub trait Map: fmt::Debug + Send + Sync + 'static {
     fn begin(&self) -> Result<Box<dyn MapTransaction + '_>, StoreError>;
 }
 
+/// An entry of a [`Map`]: its key and its value.
+pub type MapEntry = (Vec<u8>, Vec<u8>);
+
 /// A transaction of a [`Map`]. Dropped without a commit, it has done nothing.
 ///
 /// All that a step reads it reads before it writes, it writes each key at most once, and it does so in the order of the
 /// keys: a transaction need not find what it has itself written, and may write it all at the end.
 ///
-/// Keys have less than 4 KiB. Values are JSON, most of them of a few hundred bytes.
+/// Most keys have less than 200 bytes; those with the longest subjects and idempotency keys may have 2 KiB. Values are
+/// JSON, most of them of a few hundred bytes.
 pub trait MapTransaction {
     /// The value of a key.
     ///
@@ -100,12 +104,12 @@ pub trait MapTransaction {
     /// The first entries, at most `limit`, whose keys are not before `start` and are before `end`, in the order of the
     /// bytes of their keys.
     ///
-    /// The transaction is to be serializable here too: it was not if an entry was added between those that it has found.
+    /// Serializable means here that also no entry has been added between those that were found.
     ///
     /// # Errors
     ///
     /// Why they cannot be read.
-    fn scan(&mut self, start: &[u8], end: &[u8], limit: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError>;
+    fn scan(&mut self, start: &[u8], end: &[u8], limit: usize) -> Result<Vec<MapEntry>, StoreError>;
 
     /// Gives a key this value, in place of any it had.
     ///

@@ -1,5 +1,5 @@
-//! The store over a map of the host's own: he gives an ordered map of bytes with transactions ([`host`]), and all that
-//! a store must know is here, once.
+//! The store over a map of the host's own: the host gives an ordered map of bytes with transactions ([`host`]), and all
+//! that a store must know is here, once.
 //!
 //! Every step is one transaction ([`attempts`], [`transaction`]). Keys are tuples ([`keys`]), values are JSON:
 //!
@@ -39,7 +39,7 @@ mod transaction;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-pub use self::host::{Map, MapTransaction};
+pub use self::host::{Map, MapEntry, MapTransaction};
 use self::transaction::Transaction;
 use super::{
     Adjustment, Balance, Call, Census, Charge, Charged, CounterKey, Forgotten, Hold, KeptIdentity, Lease, Leased, Once,

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::counters::Loaded;
-use super::host::MapTransaction;
+use super::host::{MapEntry, MapTransaction};
 use super::keys::Key;
 use crate::error::Retry;
 use crate::store::{CounterKey, StoreError};
@@ -108,8 +108,8 @@ impl<'t> Transaction<'t> {
 }
 
 /// Refuses what no map can have found.
-fn check(found: &[(Vec<u8>, Vec<u8>)], start: &[u8], end: &[u8], limit: usize) -> Result<(), StoreError> {
-    let within = |(key, _): &(Vec<u8>, Vec<u8>)| start <= &**key && &**key < end;
+fn check(found: &[MapEntry], start: &[u8], end: &[u8], limit: usize) -> Result<(), StoreError> {
+    let within = |(key, _): &MapEntry| start <= &**key && &**key < end;
     let rises = found.is_sorted_by(|(one, _), (next, _)| one < next);
     if rises && found.len() <= limit && found.iter().all(within) {
         return Ok(());
@@ -133,5 +133,78 @@ pub(super) fn unless_damaged<T>(read: Result<T, StoreError>) -> Result<Option<T>
     match read {
         Err(StoreError::Damaged { .. }) => Ok(None),
         read => read.map(Some),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A map as it is found, which nobody may write to.
+    struct Found(BTreeMap<Vec<u8>, Vec<u8>>);
+
+    impl MapTransaction for Found {
+        fn get(&mut self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+            Ok(self.0.get(key).cloned())
+        }
+
+        fn scan(&mut self, start: &[u8], end: &[u8], limit: usize) -> Result<Vec<MapEntry>, StoreError> {
+            let found = self.0.range(start.to_vec()..end.to_vec()).take(limit);
+            Ok(found.map(|(key, value)| (key.clone(), value.clone())).collect())
+        }
+
+        fn put(&mut self, key: &[u8], _: &[u8]) -> Result<(), StoreError> {
+            panic!("{key:?} is written before the end")
+        }
+
+        fn delete(&mut self, key: &[u8]) -> Result<(), StoreError> {
+            panic!("{key:?} is deleted before the end")
+        }
+
+        fn commit(self: Box<Self>) -> Result<(), StoreError> {
+            Ok(())
+        }
+    }
+
+    /// Whatever was written, a scan finds what a map would that had been written to.
+    #[test]
+    fn a_step_finds_what_it_has_itself_written() {
+        let place = |number: i64| Key::of("n").number(number);
+        let random = std::hash::RandomState::new();
+        let mut seed = std::hash::BuildHasher::hash_one(&random, 0) | 1;
+        println!("seed {seed}");
+        let mut below = |count: i64| {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            i64::try_from(seed >> 1).unwrap() % count
+        };
+        for _ in 0..300 {
+            let mut model: BTreeMap<i64, i64> = (0..below(12)).map(|_| (below(20), below(100))).collect();
+            let entry = |(number, value): (&i64, &i64)| (place(*number).as_bytes().to_vec(), value.to_string().into());
+            let mut found = Found(model.iter().map(entry).collect());
+            let mut transaction = Transaction::new(&mut found, Timestamp::UNIX_EPOCH);
+            for _ in 0..20 {
+                let number = below(20);
+                match below(3) {
+                    0 => {
+                        transaction.put(&place(number), &-number).unwrap();
+                        model.insert(number, -number);
+                    }
+                    1 => {
+                        transaction.delete(&place(number));
+                        model.remove(&number);
+                    }
+                    _ => assert_eq!(transaction.get(&place(number), "it").unwrap(), model.get(&number).copied()),
+                }
+                let (start, end, limit) = (below(20), below(22), usize::try_from(below(8)).unwrap());
+                let scanned = transaction.scan(place(start).as_bytes(), place(end).as_bytes(), limit).unwrap();
+                let expected = model.range(start..end.max(start)).take(limit);
+                let expected: Vec<_> = expected.map(|(number, value)| (place(*number), value.to_string())).collect();
+                let scanned: Vec<_> =
+                    scanned.into_iter().map(|(key, value)| (key, String::from_utf8(value).unwrap())).collect();
+                assert_eq!(scanned, expected, "{start}..{end}, {limit}");
+            }
+        }
     }
 }
