@@ -178,24 +178,25 @@ fn a_map_that_a_newer_library_has_written_is_refused() {
 
 #[test]
 fn what_others_have_left_damaged_fails_nobody_who_forgets_it() {
-    let map = Arc::new(Locked::default());
-    let store = filled(map.clone());
-    let spoilt = ["step", "hold", "rate", "identity"];
-    for (key, value) in map.entries().iter_mut() {
-        if spoilt.contains(&table(key)) {
-            *value = b"{".to_vec();
+    for spoilt in [&["step", "hold", "rate", "identity"][..], &["counter"]] {
+        let map = Arc::new(Locked::default());
+        let store = filled(map.clone());
+        for (key, value) in map.entries().iter_mut() {
+            if spoilt.contains(&table(key)) {
+                *value = b"{".to_vec();
+            }
         }
+        let later_s = NOW_S + 100 * DAY_S;
+        for number in 0..10 {
+            let charges = [charge("cyd", Period::Year, number)];
+            let made = block_on(store.charge(call(later_s), &charges, Some(&once(&number.to_string(), later_s))));
+            assert!(made.unwrap().granted());
+        }
+        let entries = map.entries();
+        let stays = |name: &&str| entries.iter().any(|(key, value)| table(key) == *name && value == b"{");
+        assert!(spoilt.iter().all(stays), "it stays for whoever mends it");
+        assert_eq!((count(&entries, "hold"), count(&entries, "end")), (1, 10));
     }
-    let later_s = NOW_S + 100 * DAY_S;
-    for number in 0..10 {
-        let charges = [charge("cyd", Period::Year, number)];
-        let made = block_on(store.charge(call(later_s), &charges, Some(&once(&number.to_string(), later_s))));
-        assert!(made.unwrap().granted());
-    }
-    let entries = map.entries();
-    let names = |name: &str| entries.iter().any(|(key, value)| table(key) == name && value == b"{");
-    assert!(spoilt.into_iter().all(names), "it stays for whoever mends it");
-    assert_eq!(count(&entries, "end"), 10);
 }
 
 #[test]
@@ -210,6 +211,10 @@ fn a_map_that_always_conflicts_is_busy_and_nothing_is_done() {
         assert_eq!(busy.unwrap_err().retry(), Retry::Safe);
         assert_eq!(map.begun.load(Ordering::Relaxed), 60, "attempts");
         assert!(map.inner.entries().is_empty(), "nothing is done");
+        // What is read is only known to have been so at one moment once it is committed.
+        let key = charge("ana", Period::Day, NOW_S).key;
+        let read = block_on(store.balances(now, &[key]));
+        assert!(matches!(read, Err(StoreError::Busy { .. })), "{read:?}");
         *map.fault.lock().unwrap() = None;
         assert!(block_on(store.charge(now, &[charge("ana", Period::Day, NOW_S)], None)).unwrap().granted());
     }
@@ -314,6 +319,9 @@ fn a_counter_on_which_something_is_held_stays_and_keeps_nothing_else_from_going(
     let later_s = NOW_S + 401 * DAY_S;
     for number in 0..10 {
         let charges = vec![charge(&format!("holder-{number}"), Period::Minute, NOW_S)];
+        if number < 5 {
+            assert!(block_on(store.charge(call(NOW_S), &charges, None)).unwrap().granted());
+        }
         let long = Hold {
             expires_at: time(NOW_S + 500 * DAY_S),
             kept_until: time(NOW_S + 501 * DAY_S),
@@ -331,7 +339,7 @@ fn a_counter_on_which_something_is_held_stays_and_keeps_nothing_else_from_going(
     assert_eq!(count(&map.entries(), "counter"), 110);
     let third = Settle { id: HoldId::from_bytes(3_u128.to_be_bytes()), used: Vec::new() };
     let settled = block_on(store.settle(call(later_s), &third)).unwrap();
-    assert!(matches!(settled, Settled::Now(receipt) if receipt.parts[0].used == 1));
+    assert!(matches!(settled, Settled::Now(receipt) if receipt.parts[0].balance.used == 2));
     assert_eq!(count(&map.entries(), "idle"), 101, "it can go now");
 }
 
@@ -380,19 +388,19 @@ fn occurrences_go_after_ninety_days_and_changes_never() {
         block_on(store.record(call(at_s), &events)).unwrap();
         count(&map.entries(), "event")
     };
-    record(EventName::UsageAdjusted, NOW_S, 20);
+    record(EventName::UsageAdjusted, NOW_S, 600);
     record(EventName::RateLimited, NOW_S, 400);
-    assert_eq!(record(EventName::RateLimited, NOW_S + 89 * DAY_S, 100), 520);
-    assert_eq!(record(EventName::RateLimited, NOW_S + 91 * DAY_S, 150), 270);
-    assert_eq!(count(&map.entries(), "change"), 20);
+    assert_eq!(record(EventName::RateLimited, NOW_S + 89 * DAY_S, 100), 1_100);
+    assert_eq!(record(EventName::RateLimited, NOW_S + 91 * DAY_S, 150), 850);
+    assert_eq!(count(&map.entries(), "change"), 600);
     // Backwards over the gap that they have left.
     let newest = |limit| EventQuery { newest_first: true, limit, ..EventQuery::all() };
     let places = |limit| -> Vec<u64> {
         let found = block_on(store.events(call(NOW_S), &newest(limit))).unwrap();
         found.iter().map(|event| event.sequence).collect()
     };
-    assert_eq!(places(usize::MAX), (1..=20).chain(421..=670).rev().collect::<Vec<_>>());
-    assert_eq!(places(255), (16..=20).chain(421..=670).rev().collect::<Vec<_>>());
+    assert_eq!(places(usize::MAX), (1..=600).chain(1_001..=1_250).rev().collect::<Vec<_>>());
+    assert_eq!(places(255), (596..=600).chain(1_001..=1_250).rev().collect::<Vec<_>>());
 }
 
 #[test]
@@ -434,7 +442,54 @@ fn lists_longer_than_a_page_are_read_to_their_end() {
     assert_eq!(block_on(store.events(call(NOW_S), &all)).unwrap().len(), 450);
 }
 
-/// Ten thousand open reservations of one account cost a charge no more than one.
+#[test]
+fn a_rate_that_is_asked_again_and_again_goes_when_it_is_no_longer() {
+    let map = Arc::new(Locked::default());
+    let store = MapStore::over(map.clone());
+    let pace = |name: &str, at_s| assert!(block_on(store.rate(call(at_s), &rate(name))).unwrap().allowed);
+    for second in 0..100 {
+        pace("ana", NOW_S + second);
+        pace(&format!("other-{second}"), NOW_S + second);
+    }
+    let entries = || ["rate", "end"].map(|name| count(&map.entries(), name));
+    assert!(entries().into_iter().all(|entries| entries <= 6), "{:?}", entries());
+    pace("bob", NOW_S + 1_000);
+    pace("cyd", NOW_S + 1_000);
+    assert_eq!(entries(), [2, 2]);
+}
+
+#[test]
+fn of_what_is_held_on_a_counter_each_part_expires_at_its_time() {
+    let store = MapStore::over(Arc::new(Locked::default()));
+    let all = |amount| vec![Charge { amount, limit: Limit::Units(12), ..charge("ana", Period::Month, NOW_S) }];
+    for (number, seconds) in [(1, 30), (2, 40), (3, 50)] {
+        let hold = Hold { expires_at: time(NOW_S + seconds), ..hold(number, NOW_S, all(4)) };
+        assert!(block_on(store.hold(call(NOW_S), &hold)).unwrap().granted());
+    }
+    for (seconds, granted) in [(29, false), (30, true), (39, false), (40, true), (49, false), (50, true), (60, false)] {
+        let charged = block_on(store.charge(call(NOW_S + seconds), &all(4), None)).unwrap();
+        assert_eq!(charged.granted(), granted, "{seconds} s later");
+    }
+}
+
+/// What it held is given back when another is to take its name, once, also where that other does not fit.
+#[test]
+fn a_hold_whose_name_another_could_not_take_is_not_ended_twice() {
+    let map = Arc::new(Locked::default());
+    let store = MapStore::over(map.clone());
+    let of = |amount| vec![Charge { amount, limit: Limit::Units(10), ..charge("ana", Period::Month, NOW_S) }];
+    let made = |at_s, hold: Hold| block_on(store.hold(call(at_s), &hold)).unwrap().granted();
+    assert!(made(NOW_S, hold(1, NOW_S, of(5))));
+    assert!(!made(NOW_S + 40, hold(1, NOW_S + 40, of(11))));
+    assert!(made(NOW_S + 40, hold(2, NOW_S + 40, of(7))));
+    // The first is forgotten.
+    assert!(made(NOW_S + 61, hold(3, NOW_S + 61, of(1))));
+    assert_eq!(count(&map.entries(), "hold"), 2);
+    let found = block_on(store.balances(call(NOW_S + 61), &[of(1)[0].key.clone()])).unwrap();
+    assert_eq!((found[0].used, found[0].held), (0, 8));
+}
+
+/// However many reservations an account has open.
 #[test]
 fn a_charge_reads_and_writes_as_little_however_much_is_held() {
     let map = Arc::new(Faulty::default());

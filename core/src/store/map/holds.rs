@@ -179,8 +179,8 @@ impl Transaction<'_> {
     /// expired.
     fn make_way(&mut self, id: HoldId) -> Result<(), StoreError> {
         match self.held(id)? {
-            Some(held) => self.end(&id.to_string(), &held),
-            None => Ok(()),
+            Some(held) if held.is_unresolved() => self.end(&id.to_string(), held),
+            _ => Ok(()),
         }
     }
 
@@ -199,10 +199,7 @@ impl Transaction<'_> {
         })?;
         for (expires_ms, id, Beside { kind, amount }) in expired {
             match self.get::<Held>(&place(&id), "a hold")? {
-                Some(held) if held.expires_ms == expires_ms && held.is_unresolved() => {
-                    self.end(&id, &held)?;
-                    self.put(&place(&id), &Held { expired: true, ..held })?;
-                }
+                Some(held) if held.expires_ms == expires_ms && held.is_unresolved() => self.end(&id, held)?,
                 // Its hold is gone, or another one by now.
                 _ => self.end_part(&id, kind, key, amount, expires_ms)?,
             }
@@ -210,14 +207,12 @@ impl Transaction<'_> {
         Ok(next_ms)
     }
 
-    /// Ends a hold or a lease that nobody has settled in time, unless it has ended already.
-    fn end(&mut self, id: &str, held: &Held) -> Result<(), StoreError> {
-        if held.is_unresolved() {
-            for SetAside { key, amount, .. } in &held.parts {
-                self.end_part(id, held.kind, key, *amount, held.expires_ms)?;
-            }
+    /// Ends a hold or a lease that nobody has settled in time, on all its counters.
+    fn end(&mut self, id: &str, held: Held) -> Result<(), StoreError> {
+        for SetAside { key, amount, .. } in &held.parts {
+            self.end_part(id, held.kind, key, *amount, held.expires_ms)?;
         }
-        Ok(())
+        self.put(&place(id), &Held { expired: true, ..held })
     }
 
     fn end_part(
@@ -228,13 +223,9 @@ impl Transaction<'_> {
         amount: u64,
         expires_ms: i64,
     ) -> Result<(), StoreError> {
-        let entry = beside(key).number(expires_ms).text(id);
-        // What was ended on one counter by an entry of its own is not ended there again.
-        if self.get::<Beside>(&entry, "what a counter holds")?.is_some() {
-            let before = self.load(key)?;
-            self.set(key, kind.expire(amount, before));
-            self.delete(&entry);
-        }
+        let before = self.load(key)?;
+        self.set(key, kind.expire(amount, before));
+        self.delete(&beside(key).number(expires_ms).text(id));
         Ok(())
     }
 
@@ -265,7 +256,9 @@ impl Transaction<'_> {
                 return Ok(None);
             }
         }
-        self.end(id, &held)?;
+        if held.is_unresolved() {
+            self.end(id, held)?;
+        }
         self.delete(place);
         Ok(None)
     }
