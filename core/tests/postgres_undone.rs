@@ -63,15 +63,17 @@ fn a_charge_that_was_undone_for_a_deadlock_is_made_again() {
     let [one, two] = [until_waiting(1), until_waiting(2)];
     // The charge waits for the first session's counter, and the second session behind it. Then the charge has that
     // counter, and waits for the second session's, which waits for the charge. Who waits last looks for a deadlock first.
-    let first = format!("BEGIN; {ana}; {two}; COMMIT");
-    let second = format!("SET deadlock_timeout = '1min'; BEGIN; {bob}; {one}; {ana}; COMMIT");
+    // The first session only locks: those who wait for a row that was changed are let in in any order.
+    let lock = "SELECT FROM quotum_0.counter WHERE subject = 'ana' FOR UPDATE";
+    let tell = |session: u8| format!("SELECT pg_advisory_xact_lock({session})");
+    let first = format!("BEGIN; {lock}; {}; {two}; COMMIT", tell(1));
+    let second = format!("SET deadlock_timeout = '1min'; BEGIN; {bob}; {}; {one}; {ana}; COMMIT", tell(2));
     std::thread::scope(|scope| {
         for session in [first, second] {
             let server = &server;
             scope.spawn(move || server.psql(&session));
         }
-        let locked = "SELECT count(DISTINCT pid) FROM pg_locks WHERE mode = 'RowExclusiveLock'
-                      AND relation = 'quotum_0.counter'::regclass";
+        let locked = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted";
         let began = Instant::now();
         while server.psql(locked) != "2" {
             assert!(began.elapsed() < Duration::from_secs(10), "both sessions have their counter");
