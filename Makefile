@@ -51,11 +51,13 @@ simulate: rust
 	QUOTUM_SIM_SEEDS=$(SIM_SEEDS) QUOTUM_SIM_OPS=$(SIM_OPS) cargo test --release --package quotum --test simulator \
 	    --no-default-features --features conformance --locked -- --nocapture
 
-test-python: rust python
+test-python: rust python postgres redis
 	test -x $(VENV)/bin/python || python3 -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --force-reinstall ./bindings-python
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r bindings-python/tests/requirements.txt
 	cd $(VENV) && bin/python -m pytest -p no:cacheprovider $(CURDIR)/bindings-python/tests
+	cd $(VENV) && bin/python -m pytest -p no:cacheprovider $(CURDIR)/examples/tender-search
+	cd $(VENV) && bin/python -m pytest -p no:cacheprovider $(CURDIR)/examples/chat
 
 test-node: rust node
 	node bindings-node/scripts/build.mjs

@@ -1,0 +1,1 @@
+"""A chat assistant, whose tiers, messages and tokens are Quotum's."""
