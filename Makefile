@@ -14,6 +14,7 @@ TARGET := $(CARGO_TARGET_DIR)
 VENV := $(TARGET)/venv
 DEMO := $(TARGET)/demo
 FUZZ_SECONDS := 30
+PYTEST := -p no:cacheprovider -o asyncio_default_fixture_loop_scope=function
 SIM_SEEDS := 2000
 SIM_OPS := 5000
 
@@ -55,9 +56,9 @@ test-python: rust python postgres redis
 	test -x $(VENV)/bin/python || python3 -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --force-reinstall ./bindings-python
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r bindings-python/tests/requirements.txt
-	cd $(VENV) && bin/python -m pytest -p no:cacheprovider $(CURDIR)/bindings-python/tests
-	cd $(VENV) && bin/python -m pytest -p no:cacheprovider $(CURDIR)/examples/tender-search
-	cd $(VENV) && bin/python -m pytest -p no:cacheprovider $(CURDIR)/examples/chat
+	cd $(VENV) && bin/python -m pytest $(PYTEST) $(CURDIR)/bindings-python/tests
+	cd $(VENV) && bin/python -m pytest $(PYTEST) $(CURDIR)/examples/tender-search
+	cd $(VENV) && bin/python -m pytest $(PYTEST) $(CURDIR)/examples/chat
 
 test-node: rust node
 	node bindings-node/scripts/build.mjs

@@ -1,7 +1,7 @@
 //! Answers: what a verb comes to. A synchronous caller waits for it, a task awaits it.
 
 use std::future::Future;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Wake, Waker};
@@ -9,7 +9,7 @@ use std::thread::Thread;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use pyo3::exceptions::{PyRuntimeError, PyRuntimeWarning, PyStopIteration, PyTypeError};
+use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyRuntimeWarning, PyStopIteration, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyTuple, PyType};
 use quotum::Error;
@@ -17,6 +17,7 @@ use quotum::Error;
 use crate::bell::Alarm;
 use crate::error::raise;
 use crate::fork::detached;
+use crate::host;
 
 /// How often a caller who waits looks whether the process was sent a signal, such as Ctrl-C.
 const SIGNALS_SEEN_EVERY: Duration = Duration::from_millis(100);
@@ -41,7 +42,7 @@ impl Told for u64 {
 /// Waits for the core, while other threads may run Python. A signal ends the wait: what the core was asked to do may
 /// then be done, whole or not at all.
 pub(crate) fn wait_for<T: Send>(py: Python<'_>, work: impl Future<Output = Result<T, Error>> + Send) -> PyResult<T> {
-    let mut work = pin!(work);
+    let mut work = Box::pin(work);
     let waker = Waker::from(Arc::new(Parked(std::thread::current())));
     loop {
         let polled = detached(py, || {
@@ -51,10 +52,18 @@ pub(crate) fn wait_for<T: Send>(py: Python<'_>, work: impl Future<Output = Resul
             }
             polled
         });
-        if let Poll::Ready(answer) = polled {
-            return answer.map_err(|error| raise(py, error));
+        let signal = match host::interrupted() {
+            Some(interrupt) => Err(interrupt),
+            None => py.check_signals(),
+        };
+        match (polled, signal) {
+            (Poll::Ready(answer), Ok(())) => return answer.map_err(|error| raise(py, error)),
+            (Poll::Pending, Ok(())) => {}
+            (_, Err(interrupt)) => {
+                detached(py, || drop(work));
+                return Err(interrupt);
+            }
         }
-        py.check_signals()?;
     }
 }
 
@@ -82,8 +91,12 @@ pub(crate) struct Answer {
 
 enum State {
     Known(PyResult<Py<PyAny>>),
-    /// And what wakes the task that awaits it, once it does.
-    Asking(Work, Option<Arc<Alarm>>),
+    /// To be asked for when it is first awaited.
+    Unasked(Work),
+    /// Asked for, with what wakes the task that awaits it, and what that task waits for.
+    Asking(Work, Arc<Alarm>, Py<PyAny>),
+    /// A task polls just now.
+    Polled,
     Over,
 }
 
@@ -103,16 +116,28 @@ impl Answer {
             let found = work.await?;
             Ok(Box::new(move |py: Python<'_>| found.told(py)) as Box<Tell>)
         };
-        Self::new(State::Asking(Box::pin(work), None))
+        Self::new(State::Unasked(Box::pin(work)))
     }
 
     /// Goes on: the future to wait for, or the end.
     fn step<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let state = std::mem::replace(&mut *self.state.lock(), State::Over);
+        let state = std::mem::replace(&mut *self.state.lock(), State::Polled);
         match state {
-            State::Known(answer) => self.end(py, answer),
-            State::Asking(work, alarm) => self.ask(py, work, alarm.unwrap_or_default()),
-            State::Over => Err(PyRuntimeError::new_err("this answer was awaited before: it is awaited once")),
+            State::Known(answer) => self.end(answer),
+            State::Unasked(work) => self.ask(py, work, Arc::default()),
+            State::Asking(work, alarm, sleeper) => {
+                // Woken, and not another task that awaits it too, which would never be.
+                if sleeper.bind(py).call_method0("done")?.is_truthy()? {
+                    return self.ask(py, work, alarm);
+                }
+                *self.state.lock() = State::Asking(work, alarm, sleeper);
+                Err(PyRuntimeError::new_err("this answer is being awaited already: it is awaited once"))
+            }
+            State::Polled => Err(PyRuntimeError::new_err("this answer is being awaited already: it is awaited once")),
+            State::Over => {
+                *self.state.lock() = State::Over;
+                Err(PyRuntimeError::new_err("this answer was awaited before: it is awaited once"))
+            }
         }
     }
 
@@ -121,21 +146,35 @@ impl Answer {
         loop {
             let polled = detached(py, || work.as_mut().poll(&mut Context::from_waker(&waker)));
             if let Poll::Ready(found) = polled {
-                let answer = found.map_err(|error| raise(py, error)).and_then(|tell| tell(py));
-                return self.end(py, answer);
+                let answer = match host::interrupted() {
+                    Some(interrupt) => Err(interrupt),
+                    None => found.map_err(|error| raise(py, error)).and_then(|tell| tell(py)),
+                };
+                return self.end(answer);
             }
-            if let Some(sleeper) = alarm.sleeper(py)? {
-                *self.state.lock() = State::Asking(work, Some(alarm));
-                // As `await sleeper` would: its iterator marks it as awaited, and is not needed again.
-                return sleeper.call_method0("__await__")?.call_method0("__next__");
+            match alarm.sleeper(py) {
+                Ok(None) => {}
+                Ok(Some(sleeper)) => {
+                    // As `await sleeper` would: its iterator marks it as awaited, and is not needed again.
+                    let awaited = sleeper.call_method0("__await__")?.call_method0("__next__");
+                    *self.state.lock() = State::Asking(work, alarm, sleeper.unbind());
+                    return awaited;
+                }
+                // Nothing runs that could be waited in.
+                Err(error) => {
+                    *self.state.lock() = State::Over;
+                    detached(py, || drop(work));
+                    return Err(error);
+                }
             }
         }
     }
 
-    fn end<'py>(&self, py: Python<'py>, answer: PyResult<Py<PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+    fn end<'py>(&self, answer: PyResult<Py<PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+        *self.state.lock() = State::Over;
         let answer = answer?;
         if self.is_entered.load(Ordering::Relaxed) {
-            self.entered.get_or_init(|| answer.clone_ref(py));
+            Python::attach(|py| self.entered.get_or_init(|| answer.clone_ref(py)));
         }
         Err(PyStopIteration::new_err((answer,)))
     }
@@ -143,7 +182,7 @@ impl Answer {
     /// Lets go of what was asked. What was begun is done whole or not at all.
     fn abandon(&self, py: Python<'_>) {
         let state = std::mem::replace(&mut *self.state.lock(), State::Over);
-        if let State::Asking(work, _) = state {
+        if let State::Unasked(work) | State::Asking(work, ..) = state {
             detached(py, || drop(work));
         }
     }
@@ -170,10 +209,12 @@ impl Answer {
     }
 
     /// Let go of what was asked, and raise the error, as a cancelled task does.
-    #[pyo3(signature = (error, /, *_more))]
-    fn throw(&self, py: Python<'_>, error: Bound<'_, PyAny>, _more: &Bound<'_, PyTuple>) -> PyResult<()> {
+    #[pyo3(signature = (error, /, *more))]
+    fn throw(&self, py: Python<'_>, error: Bound<'_, PyAny>, more: &Bound<'_, PyTuple>) -> PyResult<()> {
         self.abandon(py);
-        Err(PyErr::from_value(error))
+        // As of old, the class of an exception may come before it.
+        let value = more.get_item(0).ok().filter(|value| value.is_instance_of::<PyBaseException>());
+        Err(PyErr::from_value(value.unwrap_or(error)))
     }
 
     /// Let go of what was asked. What was begun is done whole or not at all.
@@ -209,22 +250,29 @@ impl Answer {
     fn __repr__(&self) -> &'static str {
         match &*self.state.lock() {
             State::Known(_) => "<Answer, known>",
-            State::Asking(..) => "<Answer, to be awaited>",
+            State::Unasked(_) => "<Answer, to be awaited>",
+            State::Asking(..) | State::Polled => "<Answer, being awaited>",
             State::Over => "<Answer, awaited>",
         }
     }
 }
 
 impl Drop for Answer {
-    /// Warns of what was asked and never awaited, as of any coroutine.
+    /// Warns of what was never awaited, as of any coroutine.
     fn drop(&mut self) {
-        let State::Asking(_, alarm) = self.state.get_mut() else { return };
-        let was_awaited = alarm.is_some();
+        let text = match self.state.get_mut() {
+            State::Known(_) => c"an answer of AsyncQuota was never awaited: what it says was not looked at",
+            State::Unasked(_) => c"an answer of AsyncQuota was never awaited: nothing was asked",
+            State::Asking(..) => {
+                Python::try_attach(|py| self.abandon(py));
+                return;
+            }
+            State::Polled | State::Over => return,
+        };
         Python::try_attach(|py| {
             self.abandon(py);
             let category = py.get_type::<PyRuntimeWarning>();
-            let text = c"an answer of AsyncQuota was never awaited: nothing was asked";
-            if !was_awaited && let Err(error) = PyErr::warn(py, &category, text, 1) {
+            if let Err(error) = PyErr::warn(py, &category, text, 1) {
                 error.write_unraisable(py, None);
             }
         });

@@ -68,7 +68,8 @@ pub(crate) fn refused(argument: &str, found: &str, expected: &str) -> PyErr {
 pub(crate) fn refused_value(argument: &str, value: &Bound<'_, PyAny>, expected: &str) -> PyErr {
     match value.repr() {
         Ok(found) => refused(argument, &found.to_string_lossy(), expected),
-        Err(error) => error,
+        // A number of thousands of digits has none, say.
+        Err(_) => refused(argument, &format!("a value of {}", value.get_type()), expected),
     }
 }
 
@@ -128,6 +129,11 @@ pub(crate) fn time(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<Timesta
 /// A text, kept while Python goes on.
 pub(crate) fn text(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<String> {
     value.extract().map_err(|_| refused_value(argument, value, "a text"))
+}
+
+/// A token. One that is no text in UTF-8, which no error must show, is one that is malformed.
+pub(crate) fn token_text<'t>(token: &'t Bound<'_, PyString>) -> &'t str {
+    token.to_str().unwrap_or("\0")
 }
 
 /// The value of a feature.

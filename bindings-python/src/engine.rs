@@ -2,16 +2,18 @@
 
 use std::future::Future;
 use std::str::FromStr;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use jiff::Timestamp;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyMapping, PyTuple};
+use pyo3::types::{PyDict, PyMapping, PyString, PyTuple};
 use quotum::store::SubscriberQuery;
 use quotum::{Enforcement, Error, EventName, EventQuery, FeatureValue, HoldId, OwnedRequest, Request, Status};
 
 use crate::answer::{Answer, Told, wait_for};
-use crate::argument::{Costs, Key, feature_value, features, large_number, number, refused, refused_value, span};
+use crate::argument::{
+    Costs, Key, feature_value, features, large_number, number, refused, refused_value, span, token_text,
+};
 use crate::error::{ClosedError, raise};
 use crate::fork::detached;
 use crate::json::to_python;
@@ -63,6 +65,8 @@ pub(crate) struct Engine {
     kind: Kind,
     /// Taken when it is closed.
     open: RwLock<Option<quotum::Quota>>,
+    /// Shared by all that stand for one engine: the last of them ends it.
+    shared: Arc<()>,
 }
 
 /// The engine: asks a store, decides by the plans. Safe to share between threads, and to inherit by fork.
@@ -84,13 +88,13 @@ pub(crate) struct Quota;
 #[pyclass(frozen, extends = Engine, module = "quotum")]
 pub(crate) struct AsyncQuota;
 
-/// An engine that was opened, and for whom.
-struct Opened(Kind, quotum::Quota);
+/// An engine that was opened, for whom, and with whom it is shared.
+struct Opened(Kind, quotum::Quota, Arc<()>);
 
 impl Told for Opened {
     fn told(self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let Self(kind, quota) = self;
-        let engine = PyClassInitializer::from(Engine { kind, open: RwLock::new(Some(quota)) });
+        let Self(kind, quota, shared) = self;
+        let engine = PyClassInitializer::from(Engine { kind, open: RwLock::new(Some(quota)), shared });
         let engine = match kind {
             Kind::Blocking => Py::new(py, engine.add_subclass(Quota))?.into_any(),
             Kind::Asyncio => Py::new(py, engine.add_subclass(AsyncQuota))?.into_any(),
@@ -177,7 +181,7 @@ impl Engine {
         py: Python<'py>,
         subject: Option<&str>,
         costs: Option<&Bound<'py, PyMapping>>,
-        token: Option<&str>,
+        token: Option<&Bound<'py, PyString>>,
         rate: Option<&str>,
         rate_key: Option<&Bound<'py, PyAny>>,
         rate_cost: Option<&Bound<'py, PyAny>>,
@@ -186,14 +190,15 @@ impl Engine {
         units: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let asks = Asks { costs: Costs::of(costs, units)?, rate, rate_key, rate_cost, features, idempotency_key };
-        asks.of(by(subject, token)?, |request| self.decide(py, request))
+        asks.of(by(subject, token.map(token_text))?, |request| self.decide(py, request))
     }
 
     /// Whom a token speaks for: an Identity, or None for one that is malformed, unknown, revoked or expired.
     ///
     /// Raises VerifyError where the verifier cannot tell, and InvalidArgumentError for an engine without one.
     #[pyo3(signature = (token, /))]
-    fn authenticate<'py>(&self, py: Python<'py>, token: String) -> PyResult<Bound<'py, PyAny>> {
+    fn authenticate<'py>(&self, py: Python<'py>, token: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyAny>> {
+        let token = token_text(token).to_owned();
         self.ask(py, |quota| async move { quota.authenticate(&token).await })
     }
 
@@ -239,7 +244,7 @@ impl Engine {
         subject: Option<&str>,
         costs: Option<&Bound<'py, PyMapping>>,
         ttl: &Bound<'_, PyAny>,
-        token: Option<&str>,
+        token: Option<&Bound<'py, PyString>>,
         rate: Option<&str>,
         rate_key: Option<&Bound<'py, PyAny>>,
         rate_cost: Option<&Bound<'py, PyAny>>,
@@ -252,10 +257,11 @@ impl Engine {
         }
         let (ttl, kind) = (span("ttl", ttl)?, self.kind);
         let asks = Asks { costs: Costs::of(costs, units)?, rate, rate_key, rate_cost, features, idempotency_key };
-        let request = asks.of(by(subject, token)?, |request| Ok(OwnedRequest::from(request).reserve(ttl)))?;
+        let request =
+            asks.of(by(subject, token.map(token_text))?, |request| Ok(OwnedRequest::from(request).reserve(ttl)))?;
         self.ask(py, |quota| async move {
             let (decision, open) = request.admit(&quota).await?;
-            Ok(Reserved { kind, decision, open })
+            Ok(Reserved { kind, quota, decision, open })
         })
     }
 
@@ -510,7 +516,8 @@ impl Engine {
 
     /// Have a token verified anew, because it was revoked: at once in this process, within a second in others.
     #[pyo3(signature = (token, /))]
-    fn forget_token<'py>(&self, py: Python<'py>, token: String) -> PyResult<Bound<'py, PyAny>> {
+    fn forget_token<'py>(&self, py: Python<'py>, token: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyAny>> {
+        let token = token_text(token).to_owned();
         self.ask(py, |quota| async move { quota.forget_token(&token).await })
     }
 
@@ -523,7 +530,7 @@ impl Engine {
     /// The same engine, for changes that `actor` makes: the audit trail then says so.
     #[pyo3(signature = (actor, /))]
     fn acting_as(&self, py: Python<'_>, actor: &str) -> PyResult<Py<PyAny>> {
-        Opened(self.kind, self.with(|quota| quota.acting_as(actor))?).told(py)
+        Opened(self.kind, self.with(|quota| quota.acting_as(actor))?, Arc::clone(&self.shared)).told(py)
     }
 
     /// A handle to a subject, for whoever asks about it often. The store is not asked yet.
@@ -594,12 +601,20 @@ impl Engine {
 }
 
 impl Drop for Engine {
-    /// Not while other threads are kept from Python: a listener may have to be waited for.
+    /// Not while other threads are kept from Python: a listener may have to be waited for. The last one that stands for
+    /// an engine ends it, which no event loop is to wait for.
     fn drop(&mut self) {
         let open = self.open.get_mut().unwrap_or_else(PoisonError::into_inner).take();
-        if open.is_some() {
-            Python::try_attach(|py| detached(py, || drop(open)));
+        let is_last = Arc::strong_count(&self.shared) == 1;
+        if open.is_none() {
+            return;
         }
+        if self.kind == Kind::Asyncio && is_last {
+            // Where there is no thread to be had, the engine ends here.
+            let _ended = std::thread::Builder::new().name("quotum-end".to_owned()).spawn(move || drop(open));
+            return;
+        }
+        Python::try_attach(|py| detached(py, || drop(open)));
     }
 }
 
@@ -700,12 +715,13 @@ impl Quota {
             Place::In(store) => builder.open_on(store),
         });
         let quota = opened.map_err(|error| raise(py, error))?.to_futures();
-        Ok(Opened(Kind::Blocking, quota).told(py)?.into_bound(py))
+        Ok(Opened(Kind::Blocking, quota, Arc::default()).told(py)?.into_bound(py))
     }
 
     /// The same engine for asyncio.
     fn to_async(slf: PyRef<'_, Self>, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        Opened(Kind::Asyncio, slf.as_super().with(|quota| quota.to_blocking().to_async())?).told(py)
+        let quota = slf.as_super().with(|quota| quota.to_blocking().to_async())?;
+        Opened(Kind::Asyncio, quota, Arc::clone(&slf.as_super().shared)).told(py)
     }
 
     fn __enter__(slf: Py<Self>) -> Py<Self> {
@@ -774,14 +790,15 @@ impl AsyncQuota {
                 Place::At(url) => builder.open(&url).await?,
                 Place::In(store) => builder.open_on(store).await?,
             };
-            Ok(Opened(Kind::Asyncio, quota))
+            Ok(Opened(Kind::Asyncio, quota, Arc::default()))
         };
         Kind::Asyncio.ask(py, open)
     }
 
     /// The same engine for synchronous callers, in other threads than the event loop's.
     fn to_blocking(slf: PyRef<'_, Self>, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        Opened(Kind::Blocking, slf.as_super().with(|quota| quota.to_blocking().to_futures())?).told(py)
+        let quota = slf.as_super().with(|quota| quota.to_blocking().to_futures())?;
+        Opened(Kind::Blocking, quota, Arc::clone(&slf.as_super().shared)).told(py)
     }
 
     fn __aenter__(slf: Py<Self>, py: Python<'_>) -> Answer {

@@ -1,7 +1,7 @@
 //! Forks: a child must not be made while another thread is inside the core, whose locks it would find locked for ever.
 //!
 //! Without the interpreter's lock, threads are only ever inside the core in a *section*. Before a fork, new sections
-//! wait and those under way are waited for, but not for ever: a section may itself wait for the thread that forks.
+//! wait and those under way are waited for, but not for ever. A function of the host's is called outside of them.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -31,6 +31,18 @@ pub(crate) fn detached<T: Send>(py: Python<'_>, work: impl FnOnce() -> T + Send)
         let _section = Section::enter();
         work()
     })
+}
+
+/// Does something out of the sections that this thread is in: calls a function of the host's, which may take its time,
+/// or fork. Whatever the core was about then, a child has its own of.
+pub(crate) fn outside<T>(act: impl FnOnce() -> T) -> T {
+    let within = WITHIN.replace(0);
+    SECTIONS.fetch_sub(within, Ordering::SeqCst);
+    let answer = act();
+    for _ in 0..within {
+        std::mem::forget(Section::enter());
+    }
+    answer
 }
 
 struct Section;

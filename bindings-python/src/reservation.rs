@@ -1,11 +1,14 @@
 //! Units set aside: `with quota.reserve(...) as r: r.commit(tokens=n)`.
 
 use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyMapping, PyTuple};
+use quotum::{Error, HoldId};
 
 use crate::answer::{Answer, Told};
 use crate::argument::Costs;
@@ -21,8 +24,10 @@ pub(crate) struct Held {
     kind: Kind,
     decision: Py<Decision>,
     expires_at: Option<Timestamp>,
-    id: Option<String>,
-    /// Taken when it is settled.
+    id: Option<HoldId>,
+    /// By which it is settled again, where it was settled before, or was to be.
+    quota: quotum::Quota,
+    /// Taken when it is first settled.
     open: Mutex<Option<quotum::Reservation>>,
 }
 
@@ -41,18 +46,20 @@ pub(crate) struct AsyncReservation;
 /// What was reserved, or the denial, and for which kind of caller.
 pub(crate) struct Reserved {
     pub(crate) kind: Kind,
+    pub(crate) quota: quotum::Quota,
     pub(crate) decision: quotum::Decision,
     pub(crate) open: Option<quotum::Reservation>,
 }
 
 impl Told for Reserved {
     fn told(self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let Self { kind, decision, open } = self;
+        let Self { kind, quota, decision, open } = self;
         let held = Held {
             kind,
             decision: Py::new(py, Decision { inner: decision })?,
             expires_at: open.as_ref().map(quotum::Reservation::expires_at),
-            id: open.as_ref().and_then(quotum::Reservation::id).map(|id| id.to_string()),
+            id: open.as_ref().and_then(quotum::Reservation::id),
+            quota,
             open: Mutex::new(open),
         };
         let held = PyClassInitializer::from(held);
@@ -64,14 +71,25 @@ impl Told for Reserved {
 }
 
 impl Held {
-    /// What is open, in order to settle it.
-    fn settled_now(&self, py: Python<'_>) -> PyResult<quotum::Reservation> {
-        if let Some(open) = self.open.lock().take() {
-            return Ok(open);
-        }
-        match &self.decision.get().inner.denied {
-            Some(denial) => Err(DeniedError::new_err((denial.to_string(), self.decision.clone_ref(py)))),
-            None => Err(HoldUnknownError::new_err("this reservation was settled already: it is settled once")),
+    /// Settles it: what is open, or else by its name, which changes nothing that was done before.
+    fn settle<'py, Open, Named>(
+        &self,
+        py: Python<'py>,
+        open: impl FnOnce(quotum::Reservation) -> Open,
+        named: impl FnOnce(quotum::Quota, HoldId) -> Named,
+    ) -> PyResult<Bound<'py, PyAny>>
+    where
+        Open: Future<Output = Result<quotum::Settlement, Error>> + Send + 'static,
+        Named: Future<Output = Result<quotum::Settlement, Error>> + Send + 'static,
+    {
+        let taken = self.open.lock().take();
+        match (taken, self.id) {
+            (Some(taken), _) => self.kind.ask(py, open(taken)),
+            (None, Some(id)) => self.kind.ask(py, named(self.quota.clone(), id)),
+            (None, None) => Err(match &self.decision.get().inner.denied {
+                Some(denial) => DeniedError::new_err((denial.to_string(), self.decision.clone_ref(py))),
+                None => HoldUnknownError::new_err("this reservation held nothing, and was settled already"),
+            }),
         }
     }
 }
@@ -92,8 +110,8 @@ impl Held {
 
     /// The name by which it could be settled elsewhere; None where nothing is held.
     #[getter]
-    fn id(&self) -> Option<&str> {
-        self.id.as_deref()
+    fn id(&self) -> Option<String> {
+        self.id.map(|id| id.to_string())
     }
 
     /// When its units are given back, in UTC, unless it is settled before.
@@ -113,15 +131,19 @@ impl Held {
         costs: Option<&Bound<'py, PyMapping>>,
         actual: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let actual = Costs::of(costs, actual)?.owned()?;
-        let open = self.settled_now(py)?;
-        self.kind.ask(py, async move { open.commit(&actual.borrowed()).await })
+        let actual = Arc::new(Costs::of(costs, actual)?.owned()?);
+        let again = Arc::clone(&actual);
+        self.settle(
+            py,
+            |open| async move { open.commit(&actual.borrowed()).await },
+            |quota, id| async move { quota.commit(id, &again.borrowed()).await },
+        )
     }
 
     /// Give everything back. Raises as commit does.
     fn release<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let open = self.settled_now(py)?;
-        self.kind.ask(py, async move { open.release().await })
+        let named = |quota: quotum::Quota, id| async move { quota.release(id).await };
+        self.settle(py, |open| async move { open.release().await }, named)
     }
 
     /// Leave the units held, for whoever settles them by their id, or until they expire. Returns the id; None where

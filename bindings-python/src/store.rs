@@ -12,8 +12,8 @@ use quotum::store::{Map, MapStore, MapTransaction, Store, StoreError, conformanc
 
 use crate::argument::refused_value;
 use crate::error::ConflictedError;
-use crate::fork::detached;
-use crate::host::words;
+use crate::fork::{detached, outside};
+use crate::host::caught;
 
 /// Where an engine keeps what lasts.
 pub(crate) enum Place {
@@ -37,7 +37,8 @@ fn store_of(host: &Bound<'_, PyAny>) -> PyResult<Arc<dyn Store>> {
     if !host.hasattr("transaction")? {
         return Err(refused_value("store", host, "the URL of a store, or an object with a method `transaction`"));
     }
-    Ok(Arc::new(MapStore::over(Arc::new(HostMap(host.clone().unbind())))))
+    // One that hangs must not keep who asks longer than the timeout.
+    Ok(Arc::new(MapStore::over(Arc::new(HostMap(host.clone().unbind()))).aside()))
 }
 
 /// A Python object with a method `transaction`, which returns a context manager.
@@ -53,13 +54,11 @@ impl fmt::Debug for HostMap {
 fn attached<T>(retry: Retry, act: impl FnOnce(Python<'_>) -> PyResult<T>) -> Result<T, StoreError> {
     let failed = |detail| StoreError::Failed { detail, retry };
     let ended = || Err(failed("the interpreter ends".to_owned()));
-    Python::try_attach(|py| {
-        act(py).map_err(|error| match error.is_instance_of::<ConflictedError>(py) {
-            true => StoreError::Busy { waited: Duration::ZERO },
-            false => failed(words(py, &error)),
-        })
-    })
-    .unwrap_or_else(ended)
+    let told = |py: Python<'_>, error: PyErr| match error.is_instance_of::<ConflictedError>(py) {
+        true => StoreError::Busy { waited: Duration::ZERO },
+        false => failed(caught(py, error)),
+    };
+    outside(|| Python::try_attach(|py| act(py).map_err(|error| told(py, error))).unwrap_or_else(ended))
 }
 
 impl Map for HostMap {

@@ -296,3 +296,60 @@ def test_a_closed_engine_says_so(tmp_path: pathlib.Path) -> None:
         assert repr(quota) == "<AsyncQuota, closed>"
 
     run(tmp_path, scenario)
+
+
+def test_an_answer_that_two_tasks_await_is_one_tasks(tmp_path: pathlib.Path) -> None:
+    async def verify(token: str) -> str:
+        await asyncio.sleep(0.05)
+        return "ana"
+
+    async def scenario(quota: quotum.AsyncQuota) -> None:
+        answer = quota.authenticate("key")
+
+        async def wait() -> Any:
+            return await answer
+
+        both = await asyncio.wait_for(asyncio.gather(wait(), wait(), return_exceptions=True), 10)
+        assert both[0].subject == "ana"
+        assert isinstance(both[1], RuntimeError) and "being awaited already" in str(both[1])
+
+    run(tmp_path, scenario, verifier=verify)
+
+
+def test_a_decision_that_is_not_awaited_is_warned_of(tmp_path: pathlib.Path) -> None:
+    async def scenario(quota: quotum.AsyncQuota) -> None:
+        await quota.consume("ana", views=1)
+        with pytest.warns(RuntimeWarning, match="was not looked at"):
+            quota.admit("ana", rate="api")
+
+    run(tmp_path, scenario)
+
+
+def test_an_engine_that_is_dropped_does_not_block_the_loop(tmp_path: pathlib.Path) -> None:
+    async def main() -> None:
+        quota = await quotum.AsyncQuota.open(
+            f"sqlite:{tmp_path}/quota.db", plans=PLANS, on_event=lambda event: time.sleep(1)
+        )
+        await quota.acting_as("somebody").consume("ana", searches=1)
+        engines = [quota]
+        del quota
+
+        async def drop() -> None:
+            engines.clear()
+
+        assert await longest_stall(drop()) < 0.9, "as long as the listener takes"
+
+    asyncio.run(main())
+
+
+def test_uvloop_drives_it_too(tmp_path: pathlib.Path) -> None:
+    uvloop = pytest.importorskip("uvloop")
+
+    async def main() -> None:
+        async with quotum.AsyncQuota.open(f"sqlite:{tmp_path}/quota.db", plans=PLANS) as quota:
+            decisions = await asyncio.gather(*(quota.consume("ana", tokens=1) for _ in range(150)))
+            assert sum(map(bool, decisions)) == 100
+            async with quota.reserve("bob", tokens=10, ttl=60) as reserved:
+                assert (await reserved.commit(tokens=3)).consumed == {"tokens": 3}
+
+    uvloop.run(main())

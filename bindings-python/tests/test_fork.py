@@ -117,6 +117,26 @@ def test_a_child_that_closes_its_engine_leaves_its_parents(tmp_path: pathlib.Pat
     quota.close()
 
 
+def test_a_fork_does_not_wait_for_a_function_of_the_hosts(tmp_path: pathlib.Path) -> None:
+    verifying, may_end = threading.Event(), threading.Event()
+
+    def verify(token: str) -> str:
+        verifying.set()
+        may_end.wait(20)
+        return "ana"
+
+    quota = open_at(tmp_path, verifier=verify)
+    thread = threading.Thread(target=quota.authenticate, args=("key",))
+    thread.start()
+    assert verifying.wait(10)
+    began = time.monotonic()
+    assert ended(in_child(lambda: bool(quota.consume("ana", jobs=1)))) == "done"
+    assert time.monotonic() - began < 8, "as long as a fork waits for the core at the most"
+    may_end.set()
+    thread.join()
+    quota.close()
+
+
 def test_multiprocessing_inherits_an_engine(tmp_path: pathlib.Path) -> None:
     global shared
     shared = open_at(tmp_path)

@@ -103,6 +103,28 @@ def test_a_verifier_may_ask_the_engine() -> None:
     quota.close()
 
 
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit(3)])
+def test_what_ends_the_program_is_raised_through_a_function_of_the_hosts(interrupt: Any) -> None:
+    def ends(_: str) -> None:
+        raise interrupt
+
+    with quotum.Quota.open("memory:", plans=PLANS, verifier=ends) as quota:
+        with pytest.raises((KeyboardInterrupt, SystemExit)):
+            quota.authenticate("key")
+    with quotum.Quota.open("memory:", plans=PLANS, subscriptions=ends) as quota:
+        with pytest.raises((KeyboardInterrupt, SystemExit)):
+            quota.consume("ana", jobs=1)
+
+
+def test_a_token_that_is_no_text_is_malformed_and_shown_by_nothing() -> None:
+    asked: list[str] = []
+    with quotum.Quota.open("memory:", plans=PLANS, verifier=lambda token: asked.append(token)) as quota:
+        assert quota.authenticate("sk-secret-\ud800") is None
+        assert quota.admit(token="sk-secret-\ud800", jobs=1).reason == "unauthenticated"
+        quota.forget_token("sk-secret-\ud800")
+    assert asked == []
+
+
 def test_a_coroutine_function_needs_an_event_loop() -> None:
     async def subscriptions(subject: str) -> None: ...
 
@@ -185,3 +207,13 @@ def test_a_time_without_a_zone_is_refused() -> None:
     clock.advance(datetime.timedelta(minutes=5))
     clock.advance(0.5)
     assert str(clock.now) == "2026-03-10 15:05:00.500000+00:00"
+
+
+def test_a_second_interpreter_is_refused() -> None:
+    interpreters = pytest.importorskip("_xxsubinterpreters")
+    other = interpreters.create()
+    try:
+        with pytest.raises(interpreters.RunFailedError, match="ImportError.*interpreter"):
+            interpreters.run_string(other, "import quotum")
+    finally:
+        interpreters.destroy(other)

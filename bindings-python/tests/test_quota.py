@@ -1,5 +1,6 @@
 """The installed wheel, called as a backend would."""
 
+import copy
 import datetime
 import json
 import os
@@ -70,6 +71,10 @@ class TestQuota(unittest.TestCase):
                 self.quota.consume("user-42", searches=wrong)
         with self.assertRaisesRegex(quotum.InvalidArgumentError, "a keyword and an entry of the mapping"):
             self.quota.consume("user-42", {"searches": 1}, searches=1)
+        with self.assertRaisesRegex(quotum.InvalidArgumentError, "argument `searches`: found a value of <class 'int'>"):
+            self.quota.consume("user-42", searches=10**5000)
+        with self.assertRaisesRegex(quotum.InvalidArgumentError, "argument `rates_max`: found 100000000000000"):
+            quotum.Quota.open("memory:", plans=self.plans, rates_max=10**14)
         self.assertEqual(self.quota.usage("user-42").quotas[0].used, 0, "nothing is half-applied")
         self.plans.write_text("default_plan = 'gold'")
         with self.assertRaisesRegex(quotum.PlansError, "plans.toml:1: plans: found nothing"):
@@ -119,8 +124,9 @@ class TestQuota(unittest.TestCase):
             settlement = reserved.commit(tokens=30)
         self.assertEqual((settlement.consumed, settlement.overage, settlement.repeated), ({"tokens": 30}, {"tokens": 0}, False))
         self.assertEqual(self.tokens(), (30, 0))
-        with self.assertRaisesRegex(quotum.HoldUnknownError, "settled already"):
-            reserved.commit(tokens=1)
+        again = reserved.commit(tokens=1)
+        self.assertEqual((again.consumed, again.at, again.repeated), ({"tokens": 30}, settlement.at, True))
+        self.assertEqual(reserved.release().consumed, {"tokens": 30}, "settled is settled")
         with self.assertRaises(ZeroDivisionError):
             with self.quota.reserve("user-42", tokens=70, ttl=60):
                 self.assertEqual(self.tokens(), (30, 70))
@@ -174,9 +180,21 @@ class TestQuota(unittest.TestCase):
         self.assertEqual(self.quota.consume("user-42", searches=1).quotas[0].used, 3)
         self.assertFalse(self.quota.consume("user-42", searches=1))
 
-    def test_an_engine_is_not_pickled(self):
-        with self.assertRaisesRegex(TypeError, "Quota"):
+    def test_an_engine_is_not_pickled_and_exceptions_are(self):
+        with self.assertRaisesRegex(TypeError, "a Quota cannot be pickled: each process opens its own"):
             pickle.dumps(self.quota)
+        for mistake in [
+            lambda: self.quota.consume("ana", serches=1),
+            lambda: self.quota.consume("ana", searches=0),
+            lambda: self.quota.consume("ana", searches=-1),
+            lambda: self.quota.consume("ana", searches=4).raise_for_denied(),
+            lambda: quotum.Quota.open(f"sqlite:{self.folder}/no/such.db", plans=self.plans),
+        ]:
+            with self.assertRaises(quotum.QuotumError) as raised:
+                mistake()
+            for copied in [pickle.loads(pickle.dumps(raised.exception)), copy.copy(raised.exception)]:
+                self.assertEqual((type(copied), str(copied)), (type(raised.exception), str(raised.exception)))
+        self.assertEqual(pickle.loads(pickle.dumps(raised.exception)).retry, "never")
 
 
 if __name__ == "__main__":

@@ -6,8 +6,10 @@ import asyncio
 import bisect
 import contextlib
 import pathlib
+import signal
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -212,4 +214,45 @@ def test_a_store_that_raises_hangs_or_lies_leaves_the_host_alive() -> None:
     store.how = "works"
     assert quota.consume("ana", jobs=1)
     assert quota.usage("ana").quotas[0].used == 3
+    quota.close()
+
+
+class Hanging(InMemory):
+    """One whose transactions begin when they are let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_begin = threading.Event()
+        self.may_begin.set()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[InMemory.Transaction]:
+        self.may_begin.wait(20)
+        with super().transaction() as transaction:
+            yield transaction
+
+
+def test_a_store_that_hangs_is_waited_for_no_longer_than_the_timeout() -> None:
+    store = Hanging()
+    quota = quotum.Quota.open(store, plans=PLANS, store_timeout=0.3, lease="off")
+    store.may_begin.clear()
+    began = time.monotonic()
+    denied = quota.consume("ana", tokens=1)
+    assert denied.reason == "store_unavailable"
+    assert time.monotonic() - began < 10
+    store.may_begin.set()
+    quota.close()
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="this system has other signals")
+def test_ctrl_c_ends_a_wait_for_a_store() -> None:
+    store = Hanging()
+    quota = quotum.Quota.open(store, plans=PLANS, store_timeout=15, lease="off")
+    store.may_begin.clear()
+    began = time.monotonic()
+    threading.Timer(0.2, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        quota.consume("ana", tokens=1)
+    assert time.monotonic() - began < 10
+    store.may_begin.set()
     quota.close()

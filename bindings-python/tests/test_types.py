@@ -23,6 +23,10 @@ import quotum.http
 from quotum import _native
 
 EXAMPLES = pathlib.Path(__file__).with_name("typing")
+BACKENDS = [
+    pathlib.Path(__file__).parents[2] / "examples" / backend
+    for backend in ("tender-search/tender_search", "chat/chat_assistant")
+]
 ACCEPTED = ("blocking.py", "tasks.py", "responses.py")
 STUB = ast.parse(pathlib.Path(quotum.__file__).with_name("_native.pyi").read_text(encoding="utf-8"))
 CLASSES = {node.name: node for node in STUB.body if isinstance(node, ast.ClassDef)}
@@ -69,6 +73,16 @@ class TypeChecker(unittest.TestCase):
         """What it says of each line that it refuses, by file."""
         raise NotImplementedError
 
+    def test_the_example_backends_are_accepted(self) -> None:
+        for backend in BACKENDS:
+            with self.subTest(backend.name):
+                run = checked(self.tool, *self.options(), backend.name, folder=backend.parent)
+                self.assertEqual(run.returncode, 0, run.stdout)
+
+    def options(self) -> list[str]:
+        """How it is asked about a package."""
+        raise NotImplementedError
+
     def test_what_backends_write_is_accepted(self) -> None:
         refused = {name: lines for name, lines in self.found.items() if name != "refused.py"}
         self.assertEqual(refused, {})
@@ -95,6 +109,9 @@ class MypyTest(TypeChecker):
                 found.setdefault(error["file"], {})[error["line"]] = error["message"]
         return found
 
+    def options(self) -> list[str]:
+        return ["--strict", "--config-file=", "--cache-dir", str(self.folder / "cache")]
+
     def test_the_stub_says_what_the_module_has(self) -> None:
         (self.folder / "mypy.ini").write_text("[mypy]\nstrict = true\n", encoding="utf-8")
         allowed = str(EXAMPLES / "stubtest-allowlist.txt")
@@ -118,6 +135,10 @@ class PyrightTest(TypeChecker):
                 line = error["range"]["start"]["line"] + 1
                 found.setdefault(pathlib.Path(error["file"]).name, {})[line] = error["message"]
         return found
+
+
+    def options(self) -> list[str]:
+        return ["--pythonpath", sys.executable]
 
 
 # Those of each type checker are tests, not these.

@@ -265,8 +265,8 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidArgument`] for a URL that names no store, [`Error::Store`] where it cannot be
-    /// opened, and [`Error::Plans`] or [`Error::NoPlans`] where there are no plans to decide by.
+    /// [`Error::InvalidArgument`] for a URL that names no store, or more rates than there is memory for,
+    /// [`Error::Store`] where it cannot be opened, and [`Error::Plans`] or [`Error::NoPlans`] where there are no plans to decide by.
     pub async fn open(self, url: &str) -> Result<Quota, Error> {
         let url = url.to_owned();
         let store = unblocked(Wait::Yield, move || store::open(&url)).await??;
@@ -287,6 +287,7 @@ impl Builder {
             Some(wrap) => wrap(store),
             None => store,
         };
+        RateTable::check_capacity(self.rates_max)?;
         let layered = self.layered(&store);
         let observer = Observer::start(&self.listeners, &layered).map_err(|error| StoreError::Failed {
             detail: format!("no thread could be started for events: {error}"),

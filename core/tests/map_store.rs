@@ -5,17 +5,19 @@
 
 mod maps;
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use maps::{At, Entries, Fault, Faulty, Locked, Optimistic};
 use pollster::block_on;
+use quotum::blocking::Quota;
 use quotum::store::{
-    Adjust, Adjustment, Call, Charge, CounterKey, Fingerprint, Forgotten, Hold, KeptIdentity, MapStore, Once, Settle,
-    Settled, SharedRate, SharedWindow, Store, StoreError, SubscriberQuery, Wait,
+    Adjust, Adjustment, Call, Charge, CounterKey, Fingerprint, Forgotten, Hold, KeptIdentity, Map, MapStore,
+    MapTransaction, Once, Settle, Settled, SharedRate, SharedWindow, Store, StoreError, SubscriberQuery, Wait,
 };
 use quotum::token::{Identity, TokenDigest};
-use quotum::{Event, EventName, EventQuery, HoldId, Limit, Period, Plans, Retry, Subscription, Timestamp};
+use quotum::{Event, EventName, EventQuery, HoldId, Limit, Period, Plans, Reason, Retry, Subscription, Timestamp};
 
 /// 2026-03-10T15:00:00Z.
 const NOW_S: i64 = 1_773_154_800;
@@ -509,4 +511,29 @@ fn a_charge_reads_and_writes_as_little_however_much_is_held() {
     let after = block_on(store.adjust(call(NOW_S + 30), &refund, None, &adjusted)).unwrap();
     assert_eq!((after.balances[0].used, after.balances[0].held), (0, 0));
     assert_eq!(count(&map.inner.entries(), "open"), 0);
+}
+
+/// A map whose transactions begin when they are let.
+#[derive(Debug)]
+struct Hanging(Mutex<()>, Locked);
+
+impl Map for Hanging {
+    fn begin(&self) -> Result<Box<dyn MapTransaction + '_>, StoreError> {
+        drop(self.0.lock().unwrap());
+        self.1.begin()
+    }
+}
+
+#[test]
+fn a_map_that_hangs_is_waited_for_no_longer_than_the_timeout_where_its_steps_are_made_aside() {
+    let map = Arc::new(Hanging(Mutex::new(()), Locked::default()));
+    let plans = Plans::from_toml("default_plan = 'free'\n[plans.free]\nquotas = { jobs = '9/total' }").unwrap();
+    let builder = Quota::builder().plans(plans).store_timeout(Duration::from_millis(300));
+    let quota = builder.open_on(Arc::new(MapStore::over(Arc::clone(&map) as _).aside())).unwrap();
+    assert!(quota.consume("ana", &[("jobs", 1)]).unwrap().allowed);
+    let hangs = map.0.lock().unwrap();
+    let denied = quota.consume("ana", &[("jobs", 1)]).unwrap().denied.unwrap();
+    assert_eq!(denied.reason, Reason::StoreUnavailable);
+    assert!(denied.cause.unwrap().contains("within 300 ms"));
+    drop(hangs);
 }

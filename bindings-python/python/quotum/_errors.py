@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from ._native import Decision
@@ -13,6 +13,20 @@ Retry = Literal["never", "safe", "outcome_unknown"]
 
 class QuotumError(Exception):
     """What went wrong, other than a denial: a denial is a Decision."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Another process is told what was said, and not what the engine or a decision was.
+        return _rebuilt, (type(self), str(self), {name: value for name, value in vars(self).items() if _is_plain(value)})
+
+
+def _is_plain(value: object) -> bool:
+    return isinstance(value, (str, list))
+
+
+def _rebuilt(kind: type[QuotumError], text: str, fields: dict[str, Any]) -> QuotumError:
+    error = kind.__new__(kind, text)
+    vars(error).update(fields)
+    return error
 
 
 class InvalidArgumentError(QuotumError, ValueError):
@@ -86,7 +100,7 @@ class DeniedError(QuotumError):
     """A denial, for those who want one as an exception: see Decision.raise_for_denied."""
 
     decision: Decision
-    """The denied decision."""
+    """The denied decision. An exception that comes from another process has none."""
 
     def __init__(self, message: str, decision: Decision) -> None:
         super().__init__(message)

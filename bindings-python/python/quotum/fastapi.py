@@ -40,6 +40,8 @@ One dependency asks the engine once, for all that it names. Around a streamed re
 
 What is not committed is given back when the stream has ended or failed, or the client has gone away.
 
+The dependencies are for HTTP. A WebSocket is asked about by quotum.asgi.
+
 A denial is raised as quotum.DeniedError, and answered as quotum.http says, as is every other quotum.QuotumError.
 """
 

@@ -12,6 +12,7 @@ use super::key::RateKey;
 use super::meter::{DEBT_NS_MAX, Fit, Meter};
 use super::set::{Set, Tag, WAYS};
 use super::state::State;
+use crate::error::Error;
 use crate::plan::{Rate, RateLimit};
 use crate::sync::Mutex;
 
@@ -64,6 +65,9 @@ struct Window {
     fit: Fit,
 }
 
+/// The largest table: of more, one process has no use.
+const CELLS_MAX: usize = 1_000_000_000;
+
 impl RateTable {
     /// A table of at least so many cells, 14.2 bytes each, and at least nine.
     ///
@@ -78,6 +82,13 @@ impl RateTable {
         let mut lines = Vec::new();
         lines.resize_with(sets, Line::default);
         Self { sets: lines.into_boxed_slice(), hasher: RandomState::new(), evictions: AtomicU64::new(0) }
+    }
+
+    /// Refuses a table that there is no memory for.
+    pub(crate) fn check_capacity(cells: usize) -> Result<(), Error> {
+        let fits = cells <= CELLS_MAX && Vec::<Line>::new().try_reserve_exact(cells.div_ceil(WAYS)).is_ok();
+        let refuse = || Error::argument("rates_max", cells, format!("at most {CELLS_MAX}, 14.2 bytes of memory each"));
+        if fits { Ok(()) } else { Err(refuse()) }
     }
 
     /// Takes `cost` units from every window of `rate`, multiplied, if all of them have as many.

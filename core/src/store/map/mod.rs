@@ -43,7 +43,7 @@ pub use self::host::{Map, MapEntry, MapTransaction};
 use self::transaction::Transaction;
 use super::{
     Adjustment, Balance, Call, Census, Charge, Charged, CounterKey, Forgotten, Hold, KeptIdentity, Lease, Leased, Once,
-    Paced, Settle, Settled, SharedRate, Store, StoreError, StoreFuture, StoredPlans, Subscriber, SubscriberQuery,
+    Paced, Settle, Settled, SharedRate, Store, StoreError, StoreFuture, StoredPlans, Subscriber, SubscriberQuery, Wait,
 };
 use crate::event::{Event, EventQuery};
 use crate::flight::unblocked;
@@ -74,13 +74,22 @@ pub struct MapStore {
     map: Arc<dyn Map>,
     /// Whether the map's format was found to be ours.
     is_known: Arc<AtomicBool>,
+    /// Whether steps of synchronous callers are made aside too.
+    is_aside: bool,
 }
 
 impl MapStore {
     /// The store that is kept in this map, which holds nothing else.
     #[must_use]
     pub fn over(map: Arc<dyn Map>) -> Self {
-        Self { map, is_known: Arc::default() }
+        Self { map, is_known: Arc::default(), is_aside: false }
+    }
+
+    /// The same, which makes steps of synchronous callers on a thread aside too: for a map that may hang, of which they
+    /// are told in time. It costs each of them two switches of thread.
+    #[must_use]
+    pub fn aside(self) -> Self {
+        Self { is_aside: true, ..self }
     }
 
     /// Makes a step, where the caller may wait here or aside.
@@ -100,7 +109,8 @@ impl MapStore {
             is_known.store(true, Ordering::Relaxed);
             Ok(answer)
         };
-        Box::pin(async move { unblocked(call.wait, work).await? })
+        let wait = if self.is_aside { Wait::Yield } else { call.wait };
+        Box::pin(async move { unblocked(wait, work).await? })
     }
 }
 
