@@ -24,6 +24,9 @@ mod subject;
 mod subscription;
 mod usage;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use pyo3::exceptions::PyImportError;
 use pyo3::prelude::*;
 
 #[pymodule]
@@ -61,8 +64,23 @@ mod _native {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        super::claim(module.py())?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         crate::diagnosis::listen();
         crate::fork::watch(module.py())
+    }
+}
+
+/// Takes this module for the interpreter that imports it first: what it keeps of Python's must not reach another.
+fn claim(py: Python<'_>) -> PyResult<()> {
+    static FIRST: AtomicUsize = AtomicUsize::new(0);
+    // Each interpreter has a module of this name of its own, for as long as it lives.
+    let here = py.import("sys")?.as_ptr().addr();
+    match FIRST.compare_exchange(0, here, Ordering::Relaxed, Ordering::Relaxed) {
+        Err(first) if first != here => {
+            let text = "quotum serves one interpreter of a process, and another has imported it before this one";
+            Err(PyImportError::new_err(text))
+        }
+        _ => Ok(()),
     }
 }
