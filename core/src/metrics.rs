@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::RwLock;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -31,10 +32,33 @@ struct PathLabels {
     path: &'static str,
 }
 
+/// A counter of decisions, found by where its labels lie.
+struct Known {
+    labels: DecisionLabels,
+    counter: Counter,
+}
+
+impl Known {
+    fn is_of(&self, labels: &DecisionLabels) -> bool {
+        let same = |one: &'static str, other: &'static str| std::ptr::eq(one, other);
+        Arc::ptr_eq(&self.labels.plan, &labels.plan)
+            && same(self.labels.verb, labels.verb)
+            && same(self.labels.outcome, labels.outcome)
+            && same(self.labels.reason, labels.reason)
+    }
+}
+
+/// How many counters are found so. Plans that are read anew lie elsewhere, and take the places of those before.
+const KNOWN_MAX: usize = 64;
+
 pub(crate) struct Metrics {
     registry: Registry,
     decisions: Family<DecisionLabels, Counter>,
-    duration: Family<PathLabels, Histogram>,
+    /// Counters of decisions that were made before. A family finds one by hashing and comparing its labels, which would
+    /// take a fifth of a decision in memory.
+    known: RwLock<Vec<Known>>,
+    in_memory: Histogram,
+    in_store: Histogram,
     degraded: Counter,
     store_errors: Counter,
 }
@@ -53,11 +77,13 @@ impl Metrics {
         let duration = Family::new_with_constructor((|| Histogram::new(BUCKETS_S)) as fn() -> Histogram);
         let help = "How long decisions took, by whether the store was asked";
         registry.register_with_unit("decision_duration", help, Unit::Seconds, duration.clone());
+        let took = |path| duration.get_or_create(&PathLabels { path }).clone();
+        let (in_memory, in_store) = (took("memory"), took("store"));
         let degraded = Counter::default();
         registry.register("degraded_grants", "Requests allowed although the store could not answer", degraded.clone());
         let store_errors = Counter::default();
         registry.register("store_errors", "Decisions that the store could not answer", store_errors.clone());
-        Self { registry, decisions, duration, degraded, store_errors }
+        Self { registry, decisions, known: RwLock::default(), in_memory, in_store, degraded, store_errors }
     }
 
     pub(crate) fn decided(&self, verb: &'static str, decision: &Decision, took: Option<Duration>) {
@@ -74,10 +100,10 @@ impl Metrics {
             reason: denial.map_or("", |denial| denial.reason.as_str()),
             plan: decision.plan.clone().unwrap_or_default(),
         };
-        self.decisions.get_or_create(&labels).inc();
+        self.count(labels);
         if let Some(took) = took {
-            let path = if decision.trace.asked_store { "store" } else { "memory" };
-            self.duration.get_or_create(&PathLabels { path }).observe(took.as_secs_f64());
+            let durations = if decision.trace.asked_store { &self.in_store } else { &self.in_memory };
+            durations.observe(took.as_secs_f64());
         }
         if decision.is_degraded_grant() {
             self.degraded.inc();
@@ -85,6 +111,20 @@ impl Metrics {
         if decision.degraded || denial.is_some_and(|denial| denial.reason == Reason::StoreUnavailable) {
             self.store_errors.inc();
         }
+    }
+
+    fn count(&self, labels: DecisionLabels) {
+        if let Some(known) = self.known.read().iter().find(|known| known.is_of(&labels)) {
+            known.counter.inc();
+            return;
+        }
+        let counter = self.decisions.get_or_create(&labels).clone();
+        counter.inc();
+        let mut known = self.known.write();
+        if known.len() >= KNOWN_MAX {
+            known.clear();
+        }
+        known.push(Known { labels, counter });
     }
 }
 
