@@ -17,7 +17,7 @@ use quotum::Error;
 use crate::bell::Alarm;
 use crate::error::raise;
 use crate::fork::detached;
-use crate::host;
+use crate::interrupt::interrupted;
 
 /// How often a caller who waits looks whether the process was sent a signal, such as Ctrl-C.
 const SIGNALS_SEEN_EVERY: Duration = Duration::from_millis(100);
@@ -39,9 +39,41 @@ impl Told for u64 {
     }
 }
 
+/// How an engine's callers get their answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// By waiting for them.
+    Blocking,
+    /// By awaiting them.
+    Asyncio,
+}
+
+impl Kind {
+    /// Asks the core: the answer, or what is awaited for it.
+    pub(crate) fn ask<'py, T: Told>(
+        self,
+        py: Python<'py>,
+        work: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        match self {
+            Self::Blocking => Ok(wait_for(py, work)?.told(py)?.into_bound(py)),
+            Self::Asyncio => Ok(Bound::new(py, Answer::asked(work))?.into_any()),
+        }
+    }
+
+    /// An answer that is known already.
+    pub(crate) fn answer<'py>(self, py: Python<'py>, known: Result<impl Told, Error>) -> PyResult<Bound<'py, PyAny>> {
+        let told = known.map_err(|error| raise(py, error)).and_then(|known| known.told(py));
+        match self {
+            Self::Blocking => Ok(told?.into_bound(py)),
+            Self::Asyncio => Ok(Bound::new(py, Answer::known(told))?.into_any()),
+        }
+    }
+}
+
 /// Waits for the core, while other threads may run Python. A signal ends the wait: what the core was asked to do may
 /// then be done, whole or not at all.
-pub(crate) fn wait_for<T: Send>(py: Python<'_>, work: impl Future<Output = Result<T, Error>> + Send) -> PyResult<T> {
+fn wait_for<T: Send>(py: Python<'_>, work: impl Future<Output = Result<T, Error>> + Send) -> PyResult<T> {
     let mut work = Box::pin(work);
     let waker = Waker::from(Arc::new(Parked(std::thread::current())));
     loop {
@@ -52,7 +84,7 @@ pub(crate) fn wait_for<T: Send>(py: Python<'_>, work: impl Future<Output = Resul
             }
             polled
         });
-        let signal = match host::interrupted() {
+        let signal = match interrupted() {
             Some(interrupt) => Err(interrupt),
             None => py.check_signals(),
         };
@@ -111,7 +143,7 @@ impl Answer {
     }
 
     /// One that the core is asked for while it is awaited.
-    pub(crate) fn asked<T: Told>(work: impl Future<Output = Result<T, Error>> + Send + 'static) -> Self {
+    fn asked<T: Told>(work: impl Future<Output = Result<T, Error>> + Send + 'static) -> Self {
         let work = async move {
             let found = work.await?;
             Ok(Box::new(move |py: Python<'_>| found.told(py)) as Box<Tell>)
@@ -146,7 +178,7 @@ impl Answer {
         loop {
             let polled = detached(py, || work.as_mut().poll(&mut Context::from_waker(&waker)));
             if let Poll::Ready(found) = polled {
-                let answer = match host::interrupted() {
+                let answer = match interrupted() {
                     Some(interrupt) => Err(interrupt),
                     None => found.map_err(|error| raise(py, error)).and_then(|tell| tell(py)),
                 };

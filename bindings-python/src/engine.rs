@@ -6,55 +6,21 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use jiff::Timestamp;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyMapping, PyString, PyTuple};
+use pyo3::types::{PyDict, PyMapping, PyString};
 use quotum::store::SubscriberQuery;
-use quotum::{Enforcement, Error, EventName, EventQuery, FeatureValue, HoldId, OwnedRequest, Request, Status};
+use quotum::{Enforcement, Error, EventName, EventQuery, HoldId, OwnedRequest, Request, Status};
 
-use crate::answer::{Answer, Told, wait_for};
-use crate::argument::{
-    Costs, Key, feature_value, features, large_number, number, refused, refused_value, span, token_text,
-};
+use crate::answer::{Kind, Told};
+use crate::argument::{Costs, Key, feature_value, large_number, number, refused, refused_value, span, token_text};
 use crate::error::{ClosedError, raise};
 use crate::fork::detached;
 use crate::json::to_python;
-use crate::options::Options;
+use crate::opening::Opened;
 use crate::plan::{CatalogStatus, Plans};
+use crate::request::{Asks, by, request};
 use crate::reservation::Reserved;
-use crate::store::Place;
 use crate::subject::Handle;
 use crate::subscription::{Subscription, overrides, subscription};
-
-/// How an engine's callers get their answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// By waiting for them.
-    Blocking,
-    /// By awaiting them.
-    Asyncio,
-}
-
-impl Kind {
-    /// Asks the core: the answer, or what is awaited for it.
-    pub(crate) fn ask<'py, T: Told>(
-        self,
-        py: Python<'py>,
-        work: impl Future<Output = Result<T, Error>> + Send + 'static,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        match self {
-            Self::Blocking => Ok(wait_for(py, work)?.told(py)?.into_bound(py)),
-            Self::Asyncio => Ok(Bound::new(py, Answer::asked(work))?.into_any()),
-        }
-    }
-
-    /// An answer that is known already.
-    fn answer<'py>(self, py: Python<'py>, known: Result<impl Told, Error>) -> PyResult<Bound<'py, PyAny>> {
-        let told = known.map_err(|error| raise(py, error)).and_then(|known| known.told(py));
-        match self {
-            Self::Blocking => Ok(told?.into_bound(py)),
-            Self::Asyncio => Ok(Bound::new(py, Answer::known(told))?.into_any()),
-        }
-    }
-}
 
 /// How many entries a listing has, where nobody says.
 const PAGE: usize = 100;
@@ -65,48 +31,23 @@ pub(crate) struct Engine {
     kind: Kind,
     /// Taken when it is closed.
     open: RwLock<Option<quotum::Quota>>,
-    /// Shared by all that stand for one engine: the last of them ends it.
-    shared: Arc<()>,
+    shared: Shared,
 }
 
-/// The engine: asks a store, decides by the plans. Safe to share between threads, and to inherit by fork.
-///
-/// Costs are keywords, such as searches=1, or a mapping where a metric is no identifier, in units: whole numbers from 0
-/// to 2**53 - 1. Time spans are a timedelta or seconds. Times that are given know their zone, times that are returned
-/// are in UTC. A denial is a Decision, not an exception.
-///
-/// Every verb raises InvalidArgumentError for an argument that no call can have, UnknownNameError for a name that no
-/// plan knows, PlansError where there never were any plans, StoreError where the store cannot answer, and ClosedError
-/// after close. To admit, consume, check, reserve and require, a store that cannot answer is a denial. As a context
-/// manager, the engine is closed at the end.
-#[pyclass(frozen, extends = Engine, module = "quotum")]
-pub(crate) struct Quota;
-
-/// The engine for asyncio: the verbs of Quota, awaited. None of them blocks the event loop, and what can be answered
-/// from memory is, without a switch to another task. Arguments and exceptions are those of Quota. Entered by `async
-/// with`, the engine is closed at the end.
-#[pyclass(frozen, extends = Engine, module = "quotum")]
-pub(crate) struct AsyncQuota;
-
-/// An engine that was opened, for whom, and with whom it is shared.
-struct Opened(Kind, quotum::Quota, Arc<()>);
-
-impl Told for Opened {
-    fn told(self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let Self(kind, quota, shared) = self;
-        let engine = PyClassInitializer::from(Engine { kind, open: RwLock::new(Some(quota)), shared });
-        let engine = match kind {
-            Kind::Blocking => Py::new(py, engine.add_subclass(Quota))?.into_any(),
-            Kind::Asyncio => Py::new(py, engine.add_subclass(AsyncQuota))?.into_any(),
-        };
-        py.import("quotum._closing")?.call_method1("watch", (&engine,))?;
-        Ok(engine)
-    }
-}
+/// What all have in common that stand for one engine: the last of them ends it.
+pub(crate) type Shared = Arc<()>;
 
 impl Engine {
+    pub(crate) const fn new(kind: Kind, quota: quotum::Quota, shared: Shared) -> Self {
+        Self { kind, open: RwLock::new(Some(quota)), shared }
+    }
+
+    pub(crate) fn shared(&self) -> Shared {
+        Arc::clone(&self.shared)
+    }
+
     /// Does something with the engine at once, which must not wait for a store.
-    fn with<T>(&self, act: impl FnOnce(&quotum::Quota) -> T) -> PyResult<T> {
+    pub(crate) fn with<T>(&self, act: impl FnOnce(&quotum::Quota) -> T) -> PyResult<T> {
         let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
         let open = open.as_ref().ok_or_else(|| ClosedError::new_err("this engine was closed: open another one"))?;
         Ok(act(open))
@@ -137,25 +78,6 @@ impl Engine {
                 self.ask(py, |quota| async move { Ok(request.admit(&quota).await?.0) })
             }
         }
-    }
-}
-
-/// The costs of a request that is only about them.
-fn request<'r>(subject: &'r str, costs: &'r [(&'r str, u64)], idempotency_key: Option<&'r str>) -> Request<'r> {
-    let request = Request::by(subject).costs(costs);
-    match idempotency_key {
-        Some(key) => request.once(key),
-        None => request,
-    }
-}
-
-/// Who makes a request: one of the two, or nobody who is known.
-fn by<'r>(subject: Option<&'r str>, token: Option<&'r str>) -> PyResult<Request<'r>> {
-    match (subject, token) {
-        (Some(subject), None) => Ok(Request::by(subject)),
-        (None, Some(token)) => Ok(Request::with_token(token)),
-        (None, None) => Ok(Request::by_anyone()),
-        (Some(_), Some(_)) => Err(refused("token", "a subject too", "one of them")),
     }
 }
 
@@ -530,7 +452,7 @@ impl Engine {
     /// The same engine, for changes that `actor` makes: the audit trail then says so.
     #[pyo3(signature = (actor, /))]
     fn acting_as(&self, py: Python<'_>, actor: &str) -> PyResult<Py<PyAny>> {
-        Opened(self.kind, self.with(|quota| quota.acting_as(actor))?, Arc::clone(&self.shared)).told(py)
+        Opened(self.kind, self.with(|quota| quota.acting_as(actor))?, self.shared()).told(py)
     }
 
     /// A handle to a subject, for whoever asks about it often. The store is not asked yet.
@@ -566,7 +488,7 @@ impl Engine {
     /// Charge and return what is owed and leased, and end. Afterwards every verb raises ClosedError.
     ///
     /// Raises StoreError where the store cannot answer: what was owed is lost then.
-    fn close<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+    pub(crate) fn close<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let open = self.open.write().unwrap_or_else(PoisonError::into_inner).take();
         self.kind.ask(py, async move {
             match open {
@@ -615,202 +537,5 @@ impl Drop for Engine {
             return;
         }
         Python::try_attach(|py| detached(py, || drop(open)));
-    }
-}
-
-/// What a request asks for, besides who makes it.
-pub(crate) struct Asks<'a, 'py> {
-    pub(crate) costs: Costs<'py>,
-    pub(crate) rate: Option<&'a str>,
-    pub(crate) rate_key: Option<&'a Bound<'py, PyAny>>,
-    pub(crate) rate_cost: Option<&'a Bound<'py, PyAny>>,
-    pub(crate) features: Option<&'a Bound<'py, PyAny>>,
-    pub(crate) idempotency_key: Option<&'a str>,
-}
-
-impl Asks<'_, '_> {
-    /// Does something with the whole request.
-    pub(crate) fn of<T>(self, by: Request<'_>, act: impl FnOnce(&Request<'_>) -> PyResult<T>) -> PyResult<T> {
-        let costs = self.costs.borrowed()?;
-        let key = self.rate_key.map(Key::of).transpose()?;
-        let key = key.as_ref().map(Key::borrowed).transpose()?;
-        let features: Vec<(String, Option<FeatureValue>)> =
-            self.features.map(features).transpose()?.unwrap_or_default();
-        let mut request = Request::costs(by, &costs);
-        let rate_cost = self.rate_cost.map(|cost| large_number("rate_cost", cost)).transpose()?;
-        request = match (self.rate, key, rate_cost) {
-            (Some(scope), Some(key), cost) => request.rate_for(scope, key, cost.unwrap_or(1)),
-            (Some(scope), None, None) => request.rate(scope),
-            (Some(_), None, Some(_)) => {
-                return Err(refused("rate_cost", "no rate_key beside it", "the key that it is for"));
-            }
-            (None, Some(_), _) | (None, _, Some(_)) => {
-                return Err(refused("rate", "nothing", "the scope that rate_key and rate_cost are for"));
-            }
-            (None, None, None) => request,
-        };
-        for (name, value) in &features {
-            request = match value {
-                Some(value) => request.feature_value(name, value.clone()),
-                None => request.feature(name),
-            };
-        }
-        if let Some(idempotency_key) = self.idempotency_key {
-            request = request.once(idempotency_key);
-        }
-        act(&request)
-    }
-}
-
-#[pymethods]
-impl Quota {
-    /// Open an engine on the store that a URL names, such as "sqlite:quota.db", "memory:", "postgres://…" or
-    /// "redis://…", or on one of the host's own: see quotum.testing.Store.
-    ///
-    /// Time spans are a timedelta or seconds. An option that is None is as if it were not given.
-    ///
-    /// - plans: the path of a plans file, its dictionary, or a quotum.Plans, in force as long as the store has no
-    ///   plans; or a function that returns one of them, in place of the store.
-    /// - subscriptions: a function that returns a subject's Subscription, the id of a plan that it is active on, or
-    ///   None, in place of the store.
-    /// - verifier: a function that returns the Identity that a token speaks for, the id of a subject, or None.
-    /// - clock: a ManualClock, for tests; the system's by default.
-    /// - store_timeout: how long a request waits for the store; 5 seconds by default.
-    /// - breaker: after how many failures in a row the store is not asked for a while: False for never, or a mapping of
-    ///   failures, 5 by default, cool_down, 1 second, and cool_down_max, 30 seconds.
-    /// - lease: whether units are granted from leased blocks, of quotas whose plan does not say: "auto" by default,
-    ///   "off", or a mapping of max, the most units of one block, and ttl_s, 1 to 3,600 seconds and 10 by default.
-    /// - enforcement: "enforce" by default, "shadow" or "off", until set_enforcement switches it.
-    /// - catalog_ttl: how long plans are served before they are refreshed; 5 minutes by default.
-    /// - subscription_ttl: how long a subscription is served before the store is asked again; 30 seconds by default.
-    /// - feed_interval: how often the store is asked what other processes have changed; 1 second by default.
-    /// - idempotency_ttl: how long an idempotency key is remembered, and what became of a reservation; 24 hours by
-    ///   default.
-    /// - records_max: how many subjects are kept in memory; 100,000 by default.
-    /// - rates_max: how many windows of rates are kept in memory; 100,000 by default.
-    /// - verifications_max: how many tokens may be verified at once; 1,000 by default.
-    /// - tokens_max, token_ttl: how many identities are kept, and how long; 100,000 for 60 seconds by default.
-    /// - refusals_max, refusal_ttl: how many refused tokens are kept, and how long; 10,000 for 10 seconds by default.
-    /// - tokens_in_store: whether identities are kept in the store too, by the digests of their tokens; False by
-    ///   default.
-    /// - pepper: a secret of at least 16 random bytes under which tokens are digested, the same in every process that
-    ///   shares a store.
-    /// - on_event: an ordinary function that is called with every Event, on a thread of its own.
-    /// - log_events: what the store's log keeps: "changes" by default, "incidents", which is all but successes, or
-    ///   "all".
-    ///
-    /// Raises InvalidArgumentError for a URL or an option that cannot be, PlansError for plans that are refused or
-    /// missing, and StoreError for a store that cannot be opened.
-    #[staticmethod]
-    #[pyo3(signature = (store, /, **options))]
-    fn open<'py>(
-        py: Python<'py>,
-        store: &Bound<'py, PyAny>,
-        options: Option<&Bound<'py, PyDict>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let (options, place) = (Options::of(options, false)?, Place::of(store)?);
-        let builder = options.builder().blocking();
-        let opened = detached(py, || match place {
-            Place::At(url) => builder.open(&url),
-            Place::In(store) => builder.open_on(store),
-        });
-        let quota = opened.map_err(|error| raise(py, error))?.to_futures();
-        Ok(Opened(Kind::Blocking, quota, Arc::default()).told(py)?.into_bound(py))
-    }
-
-    /// The same engine for asyncio.
-    fn to_async(slf: PyRef<'_, Self>, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let quota = slf.as_super().with(|quota| quota.to_blocking().to_async())?;
-        Opened(Kind::Asyncio, quota, Arc::clone(&slf.as_super().shared)).told(py)
-    }
-
-    fn __enter__(slf: Py<Self>) -> Py<Self> {
-        slf
-    }
-
-    #[pyo3(signature = (*_exception))]
-    fn __exit__(slf: PyRef<'_, Self>, py: Python<'_>, _exception: &Bound<'_, PyTuple>) -> PyResult<()> {
-        slf.as_super().close(py).map(drop)
-    }
-}
-
-#[pymethods]
-impl AsyncQuota {
-    /// Open an engine on the store that a URL names, such as "sqlite:quota.db", "memory:", "postgres://…" or
-    /// "redis://…", or on one of the host's own: see quotum.testing.Store.
-    ///
-    /// Within a running event loop: `await` it, or enter it by `async with`. Functions may be coroutine functions, but
-    /// for on_event.
-    ///
-    /// Time spans are a timedelta or seconds. An option that is None is as if it were not given.
-    ///
-    /// - plans: the path of a plans file, its dictionary, or a quotum.Plans, in force as long as the store has no
-    ///   plans; or a function that returns one of them, in place of the store.
-    /// - subscriptions: a function that returns a subject's Subscription, the id of a plan that it is active on, or
-    ///   None, in place of the store.
-    /// - verifier: a function that returns the Identity that a token speaks for, the id of a subject, or None.
-    /// - clock: a ManualClock, for tests; the system's by default.
-    /// - store_timeout: how long a request waits for the store; 5 seconds by default.
-    /// - breaker: after how many failures in a row the store is not asked for a while: False for never, or a mapping of
-    ///   failures, 5 by default, cool_down, 1 second, and cool_down_max, 30 seconds.
-    /// - lease: whether units are granted from leased blocks, of quotas whose plan does not say: "auto" by default,
-    ///   "off", or a mapping of max, the most units of one block, and ttl_s, 1 to 3,600 seconds and 10 by default.
-    /// - enforcement: "enforce" by default, "shadow" or "off", until set_enforcement switches it.
-    /// - catalog_ttl: how long plans are served before they are refreshed; 5 minutes by default.
-    /// - subscription_ttl: how long a subscription is served before the store is asked again; 30 seconds by default.
-    /// - feed_interval: how often the store is asked what other processes have changed; 1 second by default.
-    /// - idempotency_ttl: how long an idempotency key is remembered, and what became of a reservation; 24 hours by
-    ///   default.
-    /// - records_max: how many subjects are kept in memory; 100,000 by default.
-    /// - rates_max: how many windows of rates are kept in memory; 100,000 by default.
-    /// - verifications_max: how many tokens may be verified at once; 1,000 by default.
-    /// - tokens_max, token_ttl: how many identities are kept, and how long; 100,000 for 60 seconds by default.
-    /// - refusals_max, refusal_ttl: how many refused tokens are kept, and how long; 10,000 for 10 seconds by default.
-    /// - tokens_in_store: whether identities are kept in the store too, by the digests of their tokens; False by
-    ///   default.
-    /// - pepper: a secret of at least 16 random bytes under which tokens are digested, the same in every process that
-    ///   shares a store.
-    /// - on_event: an ordinary function that is called with every Event, on a thread of its own.
-    /// - log_events: what the store's log keeps: "changes" by default, "incidents", which is all but successes, or
-    ///   "all".
-    ///
-    /// Raises InvalidArgumentError for a URL or an option that cannot be, PlansError for plans that are refused or
-    /// missing, and StoreError for a store that cannot be opened.
-    #[staticmethod]
-    #[pyo3(signature = (store, /, **options))]
-    fn open<'py>(
-        py: Python<'py>,
-        store: &Bound<'py, PyAny>,
-        options: Option<&Bound<'py, PyDict>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let (options, place) = (Options::of(options, true)?, Place::of(store)?);
-        let builder = options.builder();
-        let open = async move {
-            let quota = match place {
-                Place::At(url) => builder.open(&url).await?,
-                Place::In(store) => builder.open_on(store).await?,
-            };
-            Ok(Opened(Kind::Asyncio, quota, Arc::default()))
-        };
-        Kind::Asyncio.ask(py, open)
-    }
-
-    /// The same engine for synchronous callers, in other threads than the event loop's.
-    fn to_blocking(slf: PyRef<'_, Self>, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let quota = slf.as_super().with(|quota| quota.to_blocking().to_futures())?;
-        Opened(Kind::Blocking, quota, Arc::clone(&slf.as_super().shared)).told(py)
-    }
-
-    fn __aenter__(slf: Py<Self>, py: Python<'_>) -> Answer {
-        Answer::known(Ok(slf.clone_ref(py).into_any()))
-    }
-
-    #[pyo3(signature = (*_exception))]
-    fn __aexit__<'py>(
-        slf: PyRef<'_, Self>,
-        py: Python<'py>,
-        _exception: &Bound<'_, PyTuple>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        slf.as_super().close(py)
     }
 }

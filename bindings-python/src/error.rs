@@ -5,8 +5,6 @@ use pyo3::{PyErr, import_exception, intern};
 use quotum::store::StoreError as StoreFailure;
 use quotum::{Error, Retry};
 
-use crate::decision::Decision;
-
 import_exception!(quotum._errors, ClosedError);
 import_exception!(quotum._errors, ConflictError);
 import_exception!(quotum._errors, ConflictedError);
@@ -63,14 +61,6 @@ pub(crate) fn cause_of(exception: &Bound<'_, PyAny>) -> Option<Error> {
     }
     let mistake = || Error::InvalidArgument { argument: "call", found: said(), expected: String::new() };
     raised.is_instance_of::<QuotumError>(py).then(mistake)
-}
-
-/// The decision that an exception was raised for, if it was.
-pub(crate) fn denied(exception: &Bound<'_, PyAny>) -> Option<Py<Decision>> {
-    if !PyErr::from_value(exception.clone()).is_instance_of::<DeniedError>(exception.py()) {
-        return None;
-    }
-    exception.getattr("decision").ok()?.cast_into().ok().map(Bound::unbind)
 }
 
 const fn retry(retry: Retry) -> &'static str {

@@ -3,12 +3,10 @@
 //! An ordinary function may block: for tasks it is called on a thread of its own. A coroutine function runs in the event
 //! loop that asks; whoever asks from elsewhere runs it in the loop in which the engine was opened.
 
-use std::cell::RefCell;
 use std::sync::Arc;
 
 use futures_channel::oneshot;
 use parking_lot::Mutex;
-use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use quotum::Plans;
 use quotum::store::{Call, Sourced, StoredPlans};
@@ -21,6 +19,7 @@ use crate::bell::running_loop;
 use crate::event::Event;
 use crate::fork::outside;
 use crate::identity::Identity;
+use crate::interrupt::{caught, words};
 use crate::subscription::Subscription;
 
 /// A function of the host's.
@@ -87,36 +86,6 @@ impl Function {
 fn attached<T>(act: impl FnOnce(Python<'_>) -> PyResult<T>) -> Result<T, String> {
     let ended = || Err("the interpreter ends".to_owned());
     outside(|| Python::try_attach(|py| act(py).map_err(|error| caught(py, error))).unwrap_or_else(ended))
-}
-
-thread_local! {
-    /// What was raised on this thread that is no `Exception`, and so is nobody's to catch but whoever called a verb.
-    static INTERRUPT: RefCell<Option<PyErr>> = const { RefCell::new(None) };
-}
-
-/// What the core is told of an exception. One that ends the program or the task, such as KeyboardInterrupt, is kept for
-/// whoever has called the core on this thread.
-pub(crate) fn caught(py: Python<'_>, error: PyErr) -> String {
-    let text = words(py, &error);
-    if !error.is_instance_of::<PyException>(py) {
-        INTERRUPT.set(Some(error));
-    }
-    text
-}
-
-/// What is to be raised in place of the core's answer.
-pub(crate) fn interrupted() -> Option<PyErr> {
-    INTERRUPT.take()
-}
-
-/// An exception in words: its kind, and what it says.
-fn words(py: Python<'_>, error: &PyErr) -> String {
-    let kind = error.get_type(py).name().map_or_else(|_| "an exception".to_owned(), |name| name.to_string());
-    match error.value(py).str() {
-        Ok(said) if said.is_empty().unwrap_or(false) => kind,
-        Ok(said) => format!("{kind}: {}", said.to_string_lossy()),
-        Err(_) => kind,
-    }
 }
 
 /// A task that is cancelled when nobody waits for it any more.

@@ -10,7 +10,7 @@ use quotum::http::{self, Fields, TrustedHops};
 
 use crate::argument::{number, refused_value, time};
 use crate::decision::Decision;
-use crate::error::{cause_of, denied, raise};
+use crate::error::{DeniedError, cause_of, raise};
 use crate::json::from_python;
 use crate::subscription::parsed;
 
@@ -68,6 +68,14 @@ impl Mapping {
             None => Err(PyErr::from_value(error.clone())),
         }
     }
+}
+
+/// The decision that an exception was raised for, if it was.
+fn denied(exception: &Bound<'_, PyAny>) -> Option<Py<Decision>> {
+    if !PyErr::from_value(exception.clone()).is_instance_of::<DeniedError>(exception.py()) {
+        return None;
+    }
+    exception.getattr("decision").ok()?.cast_into().ok().map(Bound::unbind)
 }
 
 fn time_or_now(now: Option<&Bound<'_, PyAny>>) -> PyResult<Timestamp> {

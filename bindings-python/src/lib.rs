@@ -14,10 +14,13 @@ mod fork;
 mod host;
 mod http;
 mod identity;
+mod interrupt;
 mod json;
+mod opening;
 mod options;
 mod plan;
 mod rate;
+mod request;
 mod reservation;
 mod store;
 mod subject;
@@ -40,13 +43,15 @@ mod _native {
     #[pymodule_export]
     use crate::decision::{Decision, Denial, QuotaState};
     #[pymodule_export]
-    use crate::engine::{AsyncQuota, Engine, Quota};
+    use crate::engine::Engine;
     #[pymodule_export]
     use crate::event::Event;
     #[pymodule_export]
     use crate::http::{HttpAnswer, Mapping, client_address, token_of};
     #[pymodule_export]
     use crate::identity::Identity;
+    #[pymodule_export]
+    use crate::opening::{AsyncQuota, Quota};
     #[pymodule_export]
     use crate::plan::{CatalogStatus, Plan, Plans};
     #[pymodule_export]

@@ -10,10 +10,9 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyMapping, PyTuple};
 use quotum::{Error, HoldId};
 
-use crate::answer::{Answer, Told};
+use crate::answer::{Answer, Kind, Told};
 use crate::argument::Costs;
 use crate::decision::Decision;
-use crate::engine::Kind;
 use crate::error::{DeniedError, HoldUnknownError};
 use crate::fork::detached;
 use crate::json::to_python;

@@ -13,7 +13,7 @@ use quotum::store::{Map, MapStore, MapTransaction, Store, StoreError, conformanc
 use crate::argument::refused_value;
 use crate::error::ConflictedError;
 use crate::fork::{detached, outside};
-use crate::host::caught;
+use crate::interrupt::caught;
 
 /// Where an engine keeps what lasts.
 pub(crate) enum Place {

@@ -3,8 +3,10 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyMapping};
 
+use crate::answer::Kind;
 use crate::argument::{Costs, feature_value};
-use crate::engine::{Asks, Engine, Kind};
+use crate::engine::Engine;
+use crate::request::Asks;
 
 /// What Subject and AsyncSubject have in common: the verbs.
 #[pyclass(frozen, subclass, module = "quotum._native")]
