@@ -72,6 +72,22 @@ fn a_reservation_on_redis_whose_answer_was_lost_is_the_callers_own() {
     reserve_while_answers_are_lost(&proxy, &format!("redis://{}", proxy.address()));
 }
 
+#[cfg(feature = "redis")]
+#[test]
+fn a_connection_to_redis_that_is_cut_while_it_is_made_is_made_once_more() {
+    const CONNECTIONS: usize = 40;
+    let server = servers::Redis::start();
+    let proxy = Proxy::start(server.upstream());
+    let options = quotum::store::RedisOptions::from_url(&format!("redis://{}", proxy.address())).unwrap();
+    let store = options.connections(CONNECTIONS).open().unwrap();
+    // Each step makes the next connection, and is itself what may be cut where nothing is said while it is made.
+    for step in 0..CONNECTIONS * 2 {
+        proxy.at_next_request(if step % 2 == 0 { Cut::BeforeRequest } else { Cut::AfterRequest });
+        let call = Call::new(time(0), Wait::Block);
+        block_on(store.balances(call, &[counters()[0].key.clone()])).unwrap_or_else(|error| panic!("{step}: {error}"));
+    }
+}
+
 /// What the store finds made already, because it has asked again, is not an earlier request's: it is released when its
 /// reservation is dropped.
 fn reserve_while_answers_are_lost(proxy: &Proxy, url: &str) {

@@ -37,6 +37,22 @@ impl Connection {
         if let Some(live) = current.as_ref().filter(|live| !live.is_over.load(Ordering::Acquire)) {
             return Ok(live.clone());
         }
+        let connecting = async {
+            match self.connect().await {
+                // Who is hung up on while he introduces himself has lost nothing: once is no reason to give up.
+                Err(error) if error.is_connection_dropped() && !error.is_connection_refusal() => self.connect().await,
+                outcome => outcome,
+            }
+        };
+        let live = tokio::time::timeout(terms.connect_timeout, connecting)
+            .await
+            .map_err(|_| unreached(terms.connect_timeout))?
+            .map_err(|error| unconnected(&error))?;
+        *current = Some(live.clone());
+        Ok(live)
+    }
+
+    async fn connect(&self) -> Result<Live, RedisError> {
         let is_over = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&is_over);
         let hears = move |push: PushInfo| -> Result<(), redis::aio::SendError> {
@@ -48,14 +64,8 @@ impl Connection {
         // Timeouts are ours, which know what they mean for the caller.
         let config =
             AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None).set_push_sender(hears);
-        let connecting = self.client.get_multiplexed_async_connection_with_config(&config);
-        let connection = tokio::time::timeout(terms.connect_timeout, connecting)
-            .await
-            .map_err(|_| unreached(terms.connect_timeout))?
-            .map_err(|error| unconnected(&error))?;
-        let live = Live { connection, is_over };
-        *current = Some(live.clone());
-        Ok(live)
+        let connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
+        Ok(Live { connection, is_over })
     }
 }
 
