@@ -47,7 +47,7 @@ impl Redis {
     /// Starts the server and waits until it answers.
     pub fn run(&mut self) {
         let log = std::fs::File::options().create(true).append(true).open(self.folder.path().join("log")).unwrap();
-        let mut command = Command::new("redis-server");
+        let mut command = Command::new(program("SERVER"));
         command.current_dir(self.folder.path()).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         command.args(["--port", "0", "--unixsocket", "socket", "--save", "", "--dir", "."]);
         self.process = Some(command.args(&self.settings).spawn().expect(MISSING));
@@ -203,7 +203,7 @@ impl RedisCluster {
 }
 
 fn client() -> Command {
-    let mut command = Command::new("redis-cli");
+    let mut command = Command::new(program("CLI"));
     command.stdin(Stdio::null());
     command
 }
@@ -222,4 +222,10 @@ pub fn free_port() -> u16 {
             return port;
         }
     }
+}
+
+/// A program of Redis's, or of another server that speaks its protocol: `QUOTUM_TEST_REDIS_SERVER=valkey-server`.
+fn program(which: &str) -> String {
+    let usual = format!("redis-{}", which.to_lowercase());
+    std::env::var(format!("QUOTUM_TEST_REDIS_{which}")).unwrap_or(usual)
 }

@@ -51,8 +51,8 @@ use crate::plan::Plans;
 use crate::subscription::Subscription;
 use crate::token::TokenDigest;
 
-/// A store on a Redis server of version 7 or newer, or on a cluster of them. Valkey speaks the same protocol, but none of
-/// Quotum's tests has been run on it.
+/// A store on a Redis server of version 7 or newer, on Valkey, or on a cluster of either. Tested with Redis 7.0 and Valkey
+/// 8.0.
 ///
 /// Any number of processes on any number of machines may share one prefix. What was acknowledged is as durable as the
 /// server makes it: with `appendonly yes` and `appendfsync everysec`, a crash of its machine loses the last second.
