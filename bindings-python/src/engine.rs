@@ -16,7 +16,7 @@ use crate::error::{ClosedError, raise};
 use crate::fork::detached;
 use crate::json::to_python;
 use crate::opening::Opened;
-use crate::plan::{CatalogStatus, Plans};
+use crate::plan::{CatalogStatus, Source};
 use crate::request::{Asks, by, request};
 use crate::reservation::Reserved;
 use crate::subject::Handle;
@@ -317,8 +317,8 @@ impl Engine {
     /// Raises PlansError for plans that are refused.
     #[pyo3(signature = (plans, /))]
     fn set_plans<'py>(&self, py: Python<'py>, plans: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        let plans = Plans::of("plans", plans)?;
-        self.ask(py, |quota| async move { quota.set_plans(&plans).await })
+        let plans = Source::of("plans", plans)?;
+        self.ask(py, |quota| async move { quota.set_plans(&plans.read().await?).await })
     }
 
     /// Have the next caller read the plans anew, from the store or the plans file.

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use futures_channel::oneshot;
 use jiff::Timestamp;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use quotum::{CatalogStatus as Loaded, Error, PlansError, PlansOrigin, QuotaLimit};
+use quotum::store::StoreError;
+use quotum::{CatalogStatus as Loaded, Error, PlansError, PlansOrigin, QuotaLimit, Retry};
 
 use crate::answer::Told;
 use crate::argument::refused_value;
@@ -199,17 +201,44 @@ impl Plans {
 impl Plans {
     /// Plans as an argument: a value of this class, a plans file's dictionary, or its path.
     pub(crate) fn of(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<quotum::Plans> {
-        let py = value.py();
-        if let Ok(plans) = value.cast::<Self>() {
-            return Ok(plans.get().inner.clone());
+        match Source::of(argument, value)? {
+            Source::Given(plans) => Ok(*plans),
+            Source::At(path) => Ok(Self::from_file(value.py(), path)?.inner),
+        }
+    }
+}
+
+/// Plans, or the file that they are to be read from.
+pub(crate) enum Source {
+    Given(Box<quotum::Plans>),
+    At(PathBuf),
+}
+
+impl Source {
+    pub(crate) fn of(argument: &str, value: &Bound<'_, PyAny>) -> PyResult<Self> {
+        if let Ok(plans) = value.cast::<Plans>() {
+            return Ok(Self::Given(Box::new(plans.get().inner.clone())));
         }
         if let Ok(plans) = value.cast::<PyDict>() {
-            return Ok(Self::from_dict(py, plans)?.inner);
+            return Ok(Self::Given(Box::new(Plans::from_dict(value.py(), plans)?.inner)));
         }
-        match value.extract() {
-            Ok(path) => Ok(Self::from_file(py, path)?.inner),
-            Err(_) => Err(refused_value(argument, value, "a path, a dictionary, or quotum.Plans")),
-        }
+        let path = value.extract().map(Self::At);
+        path.map_err(|_| refused_value(argument, value, "a path, a dictionary, or quotum.Plans"))
+    }
+
+    /// The plans. A file is read on a thread of its own: no event loop is to wait for a disk.
+    pub(crate) async fn read(self) -> Result<quotum::Plans, Error> {
+        let path = match self {
+            Self::Given(plans) => return Ok(*plans),
+            Self::At(path) => path,
+        };
+        let failed = |detail: String| StoreError::Failed { detail, retry: Retry::Safe };
+        let (told, read) = oneshot::channel();
+        std::thread::Builder::new()
+            .name("quotum-plans".to_owned())
+            .spawn(move || drop(told.send(quotum::Plans::read(path))))
+            .map_err(|error| failed(format!("no thread could be started to read the plans: {error}")))?;
+        Ok(read.await.map_err(|_| failed("the thread that read the plans has died".to_owned()))??)
     }
 }
 

@@ -353,3 +353,18 @@ def test_uvloop_drives_it_too(tmp_path: pathlib.Path) -> None:
                 assert (await reserved.commit(tokens=3)).consumed == {"tokens": 3}
 
     uvloop.run(main())
+
+
+def test_plans_are_put_from_a_file_or_a_dictionary(tmp_path: pathlib.Path) -> None:
+    async def scenario(quota: quotum.AsyncQuota) -> None:
+        file = tmp_path / "plans.toml"
+        file.write_text("default_plan = 'free'\n[plans.free]\nquotas = { searches = '9/day' }")
+        assert await quota.set_plans(file) == 1
+        assert (await quota.usage("ana")).quotas[0].limit == 9
+        assert await quota.set_plans(PLANS) == 2
+        file.write_text("default_plan = 'gold'")
+        with pytest.raises(quotum.PlansError, match="plans.toml:1: plans: found nothing"):
+            await quota.set_plans(file)
+        assert (await quota.usage("ana")).quotas[0].limit == 3
+
+    run(tmp_path, scenario)
