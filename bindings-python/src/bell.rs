@@ -10,6 +10,8 @@ use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
+use crate::interpreter::attached;
+
 /// A future of an event loop's that is done when its sleeper is to be woken.
 type Sleeper = Py<PyAny>;
 
@@ -51,7 +53,7 @@ fn bell_of(event_loop: &Bound<'_, PyAny>) -> PyResult<Py<Bell>> {
 /// Wakes whoever has been woken, until nobody can be any more.
 fn ring(woken: &Receiver<Sleeper>, event_loop: &Py<PyAny>) {
     while let Ok(first) = woken.recv() {
-        let rung = Python::try_attach(|py| {
+        let rung = attached(|py| {
             let sleepers: Vec<Sleeper> = std::iter::once(first).chain(woken.try_iter()).collect();
             let event_loop = event_loop.bind(py).call0()?;
             if event_loop.is_none() {

@@ -14,6 +14,8 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::{Interest, Subscriber};
 use tracing::{Event, Level, Metadata};
 
+use crate::interpreter::attached;
+
 /// How many may wait to be told. What comes beyond that is dropped.
 const QUEUE_MAX: usize = 256;
 
@@ -60,14 +62,14 @@ fn start() -> std::io::Result<SyncSender<Diagnosis>> {
 
 fn tell_all(diagnoses: &Receiver<Diagnosis>) {
     while let Ok(Diagnosis { level, text }) = diagnoses.recv() {
-        let told = Python::try_attach(|py| {
+        let told = attached(|py| {
             let logger = py.import("logging")?.call_method1("getLogger", ("quotum",))?;
             logger.call_method1("log", (level, "%s", text)).map(drop)
         });
         match told {
             Some(Ok(())) => {}
             // A handler's own mistake.
-            Some(Err(error)) => _ = Python::try_attach(|py| error.write_unraisable(py, None)),
+            Some(Err(error)) => _ = attached(|py| error.write_unraisable(py, None)),
             None => return,
         }
     }

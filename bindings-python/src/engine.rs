@@ -501,8 +501,13 @@ impl Engine {
     /// Close at the end of the interpreter, when no event loop runs any more.
     fn _end(&self, py: Python<'_>) {
         let open = self.open.write().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(open) = open else { return };
         // What could not be done is told as an event of its own.
-        let _closed = open.map(|open| detached(py, || open.to_blocking().close()));
+        let _closed = detached(py, || {
+            let quota = open.to_blocking();
+            drop(open);
+            quota.close()
+        });
     }
 
     fn __repr__(slf: PyRef<'_, Self>) -> &'static str {

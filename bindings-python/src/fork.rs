@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use crate::interpreter::begin_anew;
+
 /// How long a fork waits for other threads at the most.
 const WAITED_AT_MOST: Duration = Duration::from_secs(10);
 
@@ -94,6 +96,7 @@ fn after_fork_in_child() {
     // It has none of its parent's other threads.
     SECTIONS.store(WITHIN.get(), Ordering::SeqCst);
     FORKS.store(0, Ordering::SeqCst);
+    begin_anew();
 }
 
 /// Has the interpreter tell of its forks, where there are any.

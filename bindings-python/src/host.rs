@@ -19,6 +19,7 @@ use crate::bell::running_loop;
 use crate::event::Event;
 use crate::fork::outside;
 use crate::identity::Identity;
+use crate::interpreter;
 use crate::interrupt::{caught, words};
 use crate::subscription::Subscription;
 
@@ -85,7 +86,7 @@ impl Function {
 /// Does something with Python, unless the interpreter ends.
 fn attached<T>(act: impl FnOnce(Python<'_>) -> PyResult<T>) -> Result<T, String> {
     let ended = || Err("the interpreter ends".to_owned());
-    outside(|| Python::try_attach(|py| act(py).map_err(|error| caught(py, error))).unwrap_or_else(ended))
+    outside(|| interpreter::attached(|py| act(py).map_err(|error| caught(py, error))).unwrap_or_else(ended))
 }
 
 /// A task that is cancelled when nobody waits for it any more.
@@ -225,7 +226,7 @@ pub(crate) fn listener(
 ) -> PyResult<impl Fn(&quotum::Event) + Send + use<>> {
     let function = Function::of(argument, function, false)?;
     Ok(move |event: &quotum::Event| {
-        Python::try_attach(|py| {
+        interpreter::attached(|py| {
             let listener = function.0.function.bind(py);
             if let Err(error) = listener.call1((Event { inner: event.clone() },)) {
                 error.write_unraisable(py, Some(listener));

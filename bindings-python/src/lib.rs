@@ -14,6 +14,7 @@ mod fork;
 mod host;
 mod http;
 mod identity;
+mod interpreter;
 mod interrupt;
 mod json;
 mod opening;
@@ -50,6 +51,8 @@ mod _native {
     use crate::http::{HttpAnswer, Mapping, client_address, token_of};
     #[pymodule_export]
     use crate::identity::Identity;
+    #[pymodule_export]
+    use crate::interpreter::end_calls;
     #[pymodule_export]
     use crate::opening::{AsyncQuota, Quota};
     #[pymodule_export]

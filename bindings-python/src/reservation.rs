@@ -24,8 +24,8 @@ pub(crate) struct Held {
     decision: Py<Decision>,
     expires_at: Option<Timestamp>,
     id: Option<HoldId>,
-    /// By which it is settled again, where it was settled before, or was to be.
-    quota: quotum::Quota,
+    /// By which it is settled again, where it was settled before, or was to be. Taken when this is dropped.
+    quota: Option<quotum::Quota>,
     /// Taken when it is first settled.
     open: Mutex<Option<quotum::Reservation>>,
 }
@@ -58,7 +58,7 @@ impl Told for Reserved {
             decision: Py::new(py, Decision { inner: decision })?,
             expires_at: open.as_ref().map(quotum::Reservation::expires_at),
             id: open.as_ref().and_then(quotum::Reservation::id),
-            quota,
+            quota: Some(quota),
             open: Mutex::new(open),
         };
         let held = PyClassInitializer::from(held);
@@ -82,9 +82,9 @@ impl Held {
         Named: Future<Output = Result<quotum::Settlement, Error>> + Send + 'static,
     {
         let taken = self.open.lock().take();
-        match (taken, self.id) {
+        match (taken, self.id.zip(self.quota.clone())) {
             (Some(taken), _) => self.kind.ask(py, open(taken)),
-            (None, Some(id)) => self.kind.ask(py, named(self.quota.clone(), id)),
+            (None, Some((id, quota))) => self.kind.ask(py, named(quota, id)),
             (None, None) => Err(match &self.decision.get().inner.denied {
                 Some(denial) => DeniedError::new_err((denial.to_string(), self.decision.clone_ref(py))),
                 None => HoldUnknownError::new_err("this reservation held nothing, and was settled already"),
@@ -175,8 +175,10 @@ impl Held {
 }
 
 impl Drop for Held {
+    /// Not while other threads are kept from Python: it may be the last that stands for the engine.
     fn drop(&mut self) {
-        Python::try_attach(|py| self.let_go(py));
+        let (open, quota) = (self.open.get_mut().take(), self.quota.take());
+        Python::try_attach(|py| detached(py, || drop((open, quota))));
     }
 }
 

@@ -13,6 +13,7 @@ use quotum::store::{Map, MapStore, MapTransaction, Store, StoreError, conformanc
 use crate::argument::refused_value;
 use crate::error::ConflictedError;
 use crate::fork::{detached, outside};
+use crate::interpreter;
 use crate::interrupt::caught;
 
 /// Where an engine keeps what lasts.
@@ -58,7 +59,7 @@ fn attached<T>(retry: Retry, act: impl FnOnce(Python<'_>) -> PyResult<T>) -> Res
         true => StoreError::Busy { waited: Duration::ZERO },
         false => failed(caught(py, error)),
     };
-    outside(|| Python::try_attach(|py| act(py).map_err(|error| told(py, error))).unwrap_or_else(ended))
+    outside(|| interpreter::attached(|py| act(py).map_err(|error| told(py, error))).unwrap_or_else(ended))
 }
 
 impl Map for HostMap {

@@ -2,17 +2,20 @@
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyMapping};
+use quotum::Request;
 
 use crate::answer::Kind;
 use crate::argument::{Costs, feature_value};
 use crate::engine::Engine;
+use crate::fork::detached;
 use crate::request::Asks;
 
 /// What Subject and AsyncSubject have in common: the verbs.
 #[pyclass(frozen, subclass, module = "quotum._native")]
 pub(crate) struct Handle {
     engine: Py<Engine>,
-    inner: quotum::Subject,
+    /// Taken when this is dropped.
+    inner: Option<quotum::Subject>,
 }
 
 /// A subject that is asked about often. What it is asked is decided as for its id, only faster, because what is known of
@@ -25,8 +28,16 @@ pub(crate) struct Subject;
 pub(crate) struct AsyncSubject;
 
 impl Handle {
+    fn name(&self) -> &str {
+        self.inner.as_ref().map_or("", quotum::Subject::id)
+    }
+
+    fn request(&self) -> Request<'_> {
+        self.inner.as_ref().map_or_else(Request::by_anyone, quotum::Subject::request)
+    }
+
     pub(crate) fn of(py: Python<'_>, kind: Kind, engine: Py<Engine>, inner: quotum::Subject) -> PyResult<Py<PyAny>> {
-        let handle = PyClassInitializer::from(Self { engine, inner });
+        let handle = PyClassInitializer::from(Self { engine, inner: Some(inner) });
         Ok(match kind {
             Kind::Blocking => Py::new(py, handle.add_subclass(Subject))?.into_any(),
             Kind::Asyncio => Py::new(py, handle.add_subclass(AsyncSubject))?.into_any(),
@@ -39,7 +50,7 @@ impl Handle {
     /// Whose handle it is.
     #[getter]
     fn id(&self) -> &str {
-        self.inner.id()
+        self.name()
     }
 
     /// Decide on everything that one request asks for: see Quota.admit.
@@ -58,7 +69,7 @@ impl Handle {
         units: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let asks = Asks { costs: Costs::of(costs, units)?, rate, rate_key, rate_cost, features, idempotency_key };
-        asks.of(self.inner.request(), |request| self.engine.get().decide(py, request))
+        asks.of(self.request(), |request| self.engine.get().decide(py, request))
     }
 
     /// Charge every cost, or none where one does not fit: see Quota.consume.
@@ -72,7 +83,7 @@ impl Handle {
     ) -> PyResult<Bound<'py, PyAny>> {
         let costs = Costs::of(costs, units)?;
         let costs = costs.borrowed()?;
-        let mut request = self.inner.request().costs(&costs);
+        let mut request = self.request().costs(&costs);
         if let Some(key) = idempotency_key {
             request = request.once(key);
         }
@@ -88,7 +99,7 @@ impl Handle {
         units: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let costs = Costs::of(costs, units)?;
-        self.engine.get().decide(py, &self.inner.request().costs(&costs.borrowed()?).looking())
+        self.engine.get().decide(py, &self.request().costs(&costs.borrowed()?).looking())
     }
 
     /// Whether the subject's plan has a feature, or as much of it as value: see Quota.require.
@@ -100,13 +111,21 @@ impl Handle {
         value: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let request = match value {
-            Some(value) => self.inner.request().feature_value(name, feature_value(name, value)?),
-            None => self.inner.request().feature(name),
+            Some(value) => self.request().feature_value(name, feature_value(name, value)?),
+            None => self.request().feature(name),
         };
         self.engine.get().decide(py, &request)
     }
 
     fn __repr__(&self) -> String {
-        format!("<Subject {}>", self.inner.id())
+        format!("<Subject {}>", self.name())
+    }
+}
+
+impl Drop for Handle {
+    /// Not while other threads are kept from Python: it may be the last that stands for the engine.
+    fn drop(&mut self) {
+        let inner = self.inner.take();
+        Python::try_attach(|py| detached(py, || drop(inner)));
     }
 }

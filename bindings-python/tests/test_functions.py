@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import pathlib
+import subprocess
+import sys
 import threading
 import time
 from typing import Any
@@ -217,3 +219,38 @@ def test_a_second_interpreter_is_refused() -> None:
             interpreters.run_string(other, "import quotum")
     finally:
         interpreters.destroy(other)
+
+
+LISTENED = """
+import time, quotum
+heard = []
+def listen(event):
+    time.sleep(0.002)
+    heard.append(event.name)
+quota = quotum.Quota.open("memory:", plans={"default_plan": "free", "plans": {"free": {"quotas": {"jobs": "9/total"}}}}, on_event=listen)
+reserved, subject = quota.reserve("ana", jobs=1, ttl=60), quota.subject("ana")
+for _ in range(300):
+    subject.check(jobs=1)
+"""
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        "quota.close(); del reserved, subject",
+        "del quota, subject, reserved",
+        "del reserved; quota.close(); del subject, quota",
+        "reserved.release(); quota._end(); del subject, quota, reserved",
+    ],
+)
+def test_whatever_ends_an_engine_its_listener_hears_everything(end: str) -> None:
+    # Whoever drops the last of it must not keep the listener from Python while it waits for it.
+    script = f"{LISTENED}\n{end}\nassert len(heard) >= 301, len(heard)\nprint('heard')"
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert (run.stdout, run.returncode) == ("heard\n", 0), run.stderr
+
+
+def test_a_program_that_just_ends_ends_well() -> None:
+    # Its listener is in the middle of something, on a thread that the interpreter would otherwise end.
+    run = subprocess.run([sys.executable, "-c", LISTENED], capture_output=True, text=True, timeout=60)
+    assert (run.stderr, run.returncode) == ("", 0)

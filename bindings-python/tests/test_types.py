@@ -202,7 +202,7 @@ class StubTest(unittest.TestCase):
                 self.assertEqual(stubbed, kinds)
 
     def test_what_is_exported_is_in_the_stub(self) -> None:
-        exported = {*quotum.__all__, "HttpAnswer", "Mapping", "check_store", "client_address", "token_of"}
+        exported = {*quotum.__all__, "HttpAnswer", "Mapping", "check_store", "client_address", "end_calls", "token_of"}
         classes = {name: value for name, value in vars(quotum).items() if isinstance(value, type)}
         errors = {name for name, value in classes.items() if issubclass(value, Exception)}
         private = {name for name in CLASSES if name.startswith("_")} | BASES

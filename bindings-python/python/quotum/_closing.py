@@ -10,6 +10,8 @@ import atexit
 import weakref
 from typing import TYPE_CHECKING
 
+from ._native import end_calls
+
 if TYPE_CHECKING:
     from ._native import AsyncQuota, Quota
 
@@ -25,3 +27,4 @@ def watch(engine: Quota | AsyncQuota) -> None:
 def _close_all() -> None:
     for engine in list(_open):
         engine._end()
+    end_calls()

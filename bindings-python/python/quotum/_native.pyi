@@ -1404,6 +1404,8 @@ class HttpAnswer:
     def __eq__(self, other: object, /) -> bool: ...
     __hash__: ClassVar[None]  # type: ignore[assignment]
 
+def end_calls() -> None:
+    """Let no thread of the core's call Python any more, and wait for those that do."""
 def token_of(authorization: abc.Sequence[bytes], api_key: abc.Sequence[bytes], /) -> str | None:
     """The token of `Authorization: Bearer`, or else of `X-API-Key`, by the values of both fields; None without one."""
 
