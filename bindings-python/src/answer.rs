@@ -155,7 +155,7 @@ impl Answer {
     fn step<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let state = std::mem::replace(&mut *self.state.lock(), State::Polled);
         match state {
-            State::Known(answer) => self.end(answer),
+            State::Known(answer) => self.end(py, answer),
             State::Unasked(work) => self.ask(py, work, Arc::default()),
             State::Asking(work, alarm, sleeper) => {
                 // Woken, and not another task that awaits it too, which would never be.
@@ -182,7 +182,7 @@ impl Answer {
                     Some(interrupt) => Err(interrupt),
                     None => found.map_err(|error| raise(py, error)).and_then(|tell| tell(py)),
                 };
-                return self.end(answer);
+                return self.end(py, answer);
             }
             match alarm.sleeper(py) {
                 Ok(None) => {}
@@ -202,11 +202,11 @@ impl Answer {
         }
     }
 
-    fn end<'py>(&self, answer: PyResult<Py<PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+    fn end<'py>(&self, py: Python<'py>, answer: PyResult<Py<PyAny>>) -> PyResult<Bound<'py, PyAny>> {
         *self.state.lock() = State::Over;
         let answer = answer?;
         if self.is_entered.load(Ordering::Relaxed) {
-            Python::attach(|py| self.entered.get_or_init(|| answer.clone_ref(py)));
+            self.entered.get_or_init(|| answer.clone_ref(py));
         }
         Err(PyStopIteration::new_err((answer,)))
     }
