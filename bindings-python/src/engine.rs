@@ -11,13 +11,13 @@ use quotum::store::SubscriberQuery;
 use quotum::{Enforcement, Error, EventName, EventQuery, HoldId, OwnedRequest, Request, Status};
 
 use crate::answer::{Kind, Told};
-use crate::argument::{Costs, Key, feature_value, large_number, number, refused, refused_value, span, token_text};
+use crate::argument::{Costs, Key, large_number, number, refused, refused_value, span, token_text};
 use crate::error::{ClosedError, raise};
 use crate::fork::detached;
 use crate::json::to_python;
 use crate::opening::Opened;
 use crate::plan::{CatalogStatus, Source};
-use crate::request::{Asks, by, request};
+use crate::request::{Asks, by, charging, requiring};
 use crate::reservation::Reserved;
 use crate::subject::Handle;
 use crate::subscription::{Subscription, overrides, subscription};
@@ -137,7 +137,7 @@ impl Engine {
         units: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let costs = Costs::of(costs, units)?;
-        self.decide(py, &request(subject, &costs.borrowed()?, idempotency_key))
+        self.decide(py, &charging(Request::by(subject), &costs.borrowed()?, idempotency_key))
     }
 
     /// Whether it would be allowed now. Consumes nothing, promises nothing.
@@ -150,7 +150,7 @@ impl Engine {
         units: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let costs = Costs::of(costs, units)?;
-        self.decide(py, &request(subject, &costs.borrowed()?, None).looking())
+        self.decide(py, &Request::by(subject).costs(&costs.borrowed()?).looking())
     }
 
     /// Set units aside for a request whose cost is known later, for as long as ttl: a timedelta or seconds, from a
@@ -277,11 +277,7 @@ impl Engine {
         name: &str,
         value: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let request = match value {
-            Some(value) => Request::by(subject).feature_value(name, feature_value(name, value)?),
-            None => Request::by(subject).feature(name),
-        };
-        self.decide(py, &request)
+        self.decide(py, &requiring(Request::by(subject), name, value)?)
     }
 
     /// The limiter alone: count cost on a scope's rate, for a key that need not be a subject: any text, or an address of

@@ -3,7 +3,7 @@
 use pyo3::prelude::*;
 use quotum::{FeatureValue, Request};
 
-use crate::argument::{Costs, Key, features, large_number, refused};
+use crate::argument::{Costs, Key, feature_value, features, large_number, refused};
 
 /// Who makes a request: one of the two, or nobody who is known.
 pub(crate) fn by<'r>(subject: Option<&'r str>, token: Option<&'r str>) -> PyResult<Request<'r>> {
@@ -15,17 +15,25 @@ pub(crate) fn by<'r>(subject: Option<&'r str>, token: Option<&'r str>) -> PyResu
     }
 }
 
-/// The costs of a request that is only about them.
-pub(crate) fn request<'r>(
-    subject: &'r str,
+/// A request that is about costs, under an idempotency key where there is one.
+pub(crate) fn charging<'r>(
+    by: Request<'r>,
     costs: &'r [(&'r str, u64)],
     idempotency_key: Option<&'r str>,
 ) -> Request<'r> {
-    let request = Request::by(subject).costs(costs);
+    let request = by.costs(costs);
     match idempotency_key {
         Some(key) => request.once(key),
         None => request,
     }
+}
+
+/// A request that is about a feature, or as much of it as value.
+pub(crate) fn requiring<'r>(by: Request<'r>, name: &'r str, value: Option<&Bound<'_, PyAny>>) -> PyResult<Request<'r>> {
+    Ok(match value {
+        Some(value) => by.feature_value(name, feature_value(name, value)?),
+        None => by.feature(name),
+    })
 }
 
 /// What a request asks for, besides who makes it.
@@ -46,7 +54,7 @@ impl Asks<'_, '_> {
         let key = key.as_ref().map(Key::borrowed).transpose()?;
         let features: Vec<(String, Option<FeatureValue>)> =
             self.features.map(features).transpose()?.unwrap_or_default();
-        let mut request = Request::costs(by, &costs);
+        let mut request = charging(by, &costs, self.idempotency_key);
         let rate_cost = self.rate_cost.map(|cost| large_number("rate_cost", cost)).transpose()?;
         request = match (self.rate, key, rate_cost) {
             (Some(scope), Some(key), cost) => request.rate_for(scope, key, cost.unwrap_or(1)),
@@ -64,9 +72,6 @@ impl Asks<'_, '_> {
                 Some(value) => request.feature_value(name, value.clone()),
                 None => request.feature(name),
             };
-        }
-        if let Some(idempotency_key) = self.idempotency_key {
-            request = request.once(idempotency_key);
         }
         act(&request)
     }

@@ -5,10 +5,10 @@ use pyo3::types::{PyDict, PyMapping};
 use quotum::Request;
 
 use crate::answer::Kind;
-use crate::argument::{Costs, feature_value};
+use crate::argument::Costs;
 use crate::engine::Engine;
 use crate::fork::detached;
-use crate::request::Asks;
+use crate::request::{Asks, charging, requiring};
 
 /// What Subject and AsyncSubject have in common: the verbs.
 #[pyclass(frozen, subclass, module = "quotum._native")]
@@ -82,12 +82,7 @@ impl Handle {
         units: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let costs = Costs::of(costs, units)?;
-        let costs = costs.borrowed()?;
-        let mut request = self.request().costs(&costs);
-        if let Some(key) = idempotency_key {
-            request = request.once(key);
-        }
-        self.engine.get().decide(py, &request)
+        self.engine.get().decide(py, &charging(self.request(), &costs.borrowed()?, idempotency_key))
     }
 
     /// Whether it would be allowed now: see Quota.check.
@@ -110,11 +105,7 @@ impl Handle {
         name: &str,
         value: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let request = match value {
-            Some(value) => self.request().feature_value(name, feature_value(name, value)?),
-            None => self.request().feature(name),
-        };
-        self.engine.get().decide(py, &request)
+        self.engine.get().decide(py, &requiring(self.request(), name, value)?)
     }
 
     fn __repr__(&self) -> String {
