@@ -50,40 +50,7 @@ impl Quota {
     /// Open an engine on the store that a URL names, such as "sqlite:quota.db", "memory:", "postgres://…" or
     /// "redis://…", or on one of the host's own: see quotum.testing.Store.
     ///
-    /// Time spans are a timedelta or seconds. An option that is None is as if it were not given.
-    ///
-    /// - plans: the path of a plans file, its dictionary, or a quotum.Plans, in force as long as the store has no
-    ///   plans; or a function that returns one of them, in place of the store.
-    /// - subscriptions: a function that returns a subject's Subscription, the id of a plan that it is active on, or
-    ///   None, in place of the store.
-    /// - verifier: a function that returns the Identity that a token speaks for, the id of a subject, or None.
-    /// - clock: a ManualClock, for tests; the system's by default.
-    /// - store_timeout: how long a request waits for the store; 5 seconds by default.
-    /// - breaker: after how many failures in a row the store is not asked for a while: False for never, or a mapping of
-    ///   failures, 5 by default, cool_down, 1 second, and cool_down_max, 30 seconds.
-    /// - lease: whether units are granted from leased blocks, of quotas whose plan does not say: "auto" by default,
-    ///   "off", or a mapping of max, the most units of one block, and ttl_s, 1 to 3,600 seconds and 10 by default.
-    /// - enforcement: "enforce" by default, "shadow" or "off", until set_enforcement switches it.
-    /// - catalog_ttl: how long plans are served before they are refreshed; 5 minutes by default.
-    /// - subscription_ttl: how long a subscription is served before the store is asked again; 30 seconds by default.
-    /// - feed_interval: how often the store is asked what other processes have changed; 1 second by default.
-    /// - idempotency_ttl: how long an idempotency key is remembered, and what became of a reservation; 24 hours by
-    ///   default.
-    /// - records_max: how many subjects are kept in memory; 100,000 by default.
-    /// - rates_max: how many windows of rates are kept in memory; 100,000 by default.
-    /// - verifications_max: how many tokens may be verified at once; 1,000 by default.
-    /// - tokens_max, token_ttl: how many identities are kept, and how long; 100,000 for 60 seconds by default.
-    /// - refusals_max, refusal_ttl: how many refused tokens are kept, and how long; 10,000 for 10 seconds by default.
-    /// - tokens_in_store: whether identities are kept in the store too, by the digests of their tokens; False by
-    ///   default.
-    /// - pepper: a secret of at least 16 random bytes under which tokens are digested, the same in every process that
-    ///   shares a store.
-    /// - on_event: an ordinary function that is called with every Event, on a thread of its own.
-    /// - log_events: what the store's log keeps: "changes" by default, "incidents", which is all but successes, or
-    ///   "all".
-    ///
-    /// Raises InvalidArgumentError for a URL or an option that cannot be, PlansError for plans that are refused or
-    /// missing, and StoreError for a store that cannot be opened.
+    #[doc = include_str!("options.md")]
     #[staticmethod]
     #[pyo3(signature = (store, /, **options))]
     fn open<'py>(
@@ -125,40 +92,7 @@ impl AsyncQuota {
     /// Within a running event loop: `await` it, or enter it by `async with`. Functions may be coroutine functions, but
     /// for on_event.
     ///
-    /// Time spans are a timedelta or seconds. An option that is None is as if it were not given.
-    ///
-    /// - plans: the path of a plans file, its dictionary, or a quotum.Plans, in force as long as the store has no
-    ///   plans; or a function that returns one of them, in place of the store.
-    /// - subscriptions: a function that returns a subject's Subscription, the id of a plan that it is active on, or
-    ///   None, in place of the store.
-    /// - verifier: a function that returns the Identity that a token speaks for, the id of a subject, or None.
-    /// - clock: a ManualClock, for tests; the system's by default.
-    /// - store_timeout: how long a request waits for the store; 5 seconds by default.
-    /// - breaker: after how many failures in a row the store is not asked for a while: False for never, or a mapping of
-    ///   failures, 5 by default, cool_down, 1 second, and cool_down_max, 30 seconds.
-    /// - lease: whether units are granted from leased blocks, of quotas whose plan does not say: "auto" by default,
-    ///   "off", or a mapping of max, the most units of one block, and ttl_s, 1 to 3,600 seconds and 10 by default.
-    /// - enforcement: "enforce" by default, "shadow" or "off", until set_enforcement switches it.
-    /// - catalog_ttl: how long plans are served before they are refreshed; 5 minutes by default.
-    /// - subscription_ttl: how long a subscription is served before the store is asked again; 30 seconds by default.
-    /// - feed_interval: how often the store is asked what other processes have changed; 1 second by default.
-    /// - idempotency_ttl: how long an idempotency key is remembered, and what became of a reservation; 24 hours by
-    ///   default.
-    /// - records_max: how many subjects are kept in memory; 100,000 by default.
-    /// - rates_max: how many windows of rates are kept in memory; 100,000 by default.
-    /// - verifications_max: how many tokens may be verified at once; 1,000 by default.
-    /// - tokens_max, token_ttl: how many identities are kept, and how long; 100,000 for 60 seconds by default.
-    /// - refusals_max, refusal_ttl: how many refused tokens are kept, and how long; 10,000 for 10 seconds by default.
-    /// - tokens_in_store: whether identities are kept in the store too, by the digests of their tokens; False by
-    ///   default.
-    /// - pepper: a secret of at least 16 random bytes under which tokens are digested, the same in every process that
-    ///   shares a store.
-    /// - on_event: an ordinary function that is called with every Event, on a thread of its own.
-    /// - log_events: what the store's log keeps: "changes" by default, "incidents", which is all but successes, or
-    ///   "all".
-    ///
-    /// Raises InvalidArgumentError for a URL or an option that cannot be, PlansError for plans that are refused or
-    /// missing, and StoreError for a store that cannot be opened.
+    #[doc = include_str!("options.md")]
     #[staticmethod]
     #[pyo3(signature = (store, /, **options))]
     fn open<'py>(
