@@ -77,7 +77,7 @@ class Ask:
         **units: int,
     ) -> None:
         self._subject = subject
-        self._who: dict[str, Any] = {"token": token}
+        self._token = token
         needs = {"rate": rate, "rate_key": rate_key, "features": features or None}
         self._needs: dict[str, Any] = {name: need for name, need in needs.items() if need is not None}
         if rate_cost != 1:
@@ -95,7 +95,7 @@ class Ask:
     def _admitted(self, quota: Engine) -> Steps[Admission]:
         asked: dict[str, Any] = {
             "idempotency_key": self._idempotency_key,
-            **self._who,
+            "token": self._token,
             **self._needs,
             **self._units,
         }
@@ -123,6 +123,12 @@ class Admission:
         """Give back what was set aside and not committed."""
         if self.reservation is not None:
             self.reservation.let_go()
+
+
+def named(subject: str | None) -> tuple[str | None, str | None]:
+    """Who asks, a subject and a token, where a backend has named the subject. None is nobody who is known, for whom an
+    empty token stands."""
+    return subject, "" if subject is None else None
 
 
 def admit(quota: Engine, ask: Ask) -> Steps[Admission]:

@@ -267,6 +267,6 @@ def _by_token() -> Callable[..., Coroutine[Any, Any, _Caller]]:
 
 def _by_subject(dependency: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, _Caller]]:
     async def caller(subject: str | None) -> _Caller:
-        return _NOBODY if subject is None else _Caller(subject=subject)
+        return _Caller(*_gate.named(subject))
 
     return _given(caller, subject=dependency)

@@ -186,8 +186,7 @@ class Quotas(Verbs[Decorator, Decorator]):
     def _caller(self) -> tuple[str | None, str | None]:
         if self._subject is None:
             return None, token_of(_values("Authorization"), _values("X-API-Key")) or ""
-        subject = self._subject()
-        return subject, "" if subject is None else None
+        return _gate.named(self._subject())
 
     def _refused(self, error: QuotumError) -> Response:
         answer = _gate.refusal(error, self._mapping, self.quota.now)

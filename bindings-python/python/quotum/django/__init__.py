@@ -148,20 +148,16 @@ rate, reserve = _decorators.rate, _decorators.reserve
 
 def _asked(rule: Rule, request: Request) -> Ask:
     subject = None if rule.is_by_anyone else configured().subject
-    caller = (None, token(request)) if subject is None else _caller(_called(subject, request))
+    caller = (None, token(request)) if subject is None else _gate.named(_called(subject, request))
     return rule.ask(*caller, lambda function: function(request))
 
 
 async def _aasked(rule: Rule, request: Request) -> Ask:
     subject = None if rule.is_by_anyone else (await aconfigured()).subject
-    caller = (None, token(request)) if subject is None else _caller(await _acalled(subject, request))
+    caller = (None, token(request)) if subject is None else _gate.named(await _acalled(subject, request))
     ask = functools.partial(rule.ask, *caller, lambda function: function(request))
     # Functions of the backend's may read a database.
     return await sync_to_async(ask)() if rule.functions else ask()
-
-
-def _caller(subject: str | None) -> tuple[str | None, str | None]:
-    return subject, "" if subject is None else None
 
 
 def _called(function: Callable[..., Any], request: Request) -> Any:
