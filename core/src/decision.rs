@@ -23,6 +23,8 @@ const STORE_RETRY_AFTER_MS: u64 = 5_000;
 
 /// Allowed, or denied and why.
 ///
+/// What it says in JSON can be read again, but for the identity, which may be nobody else's to know.
+///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let plans = quotum::Plans::from_toml(r#"
@@ -40,7 +42,7 @@ const STORE_RETRY_AFTER_MS: u64 = 5_000;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 #[must_use = "a decision that is not looked at enforces nothing"]
 pub struct Decision {
@@ -60,7 +62,7 @@ pub struct Decision {
     /// The quotas that were asked about, as they stand after the decision.
     pub quotas: Vec<QuotaState>,
     /// The windows of the rate that was asked about, as they stand after the decision.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rates: Vec<ScopeState>,
     /// Why not, where the request is denied.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -178,7 +180,7 @@ impl Decision {
 }
 
 /// One quota of a subject, as it stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct QuotaState {
     /// What is counted.
@@ -244,7 +246,7 @@ impl QuotaState {
 }
 
 /// Why a request is denied, and what would help.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Denial {
     /// The reason.

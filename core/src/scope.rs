@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::admission::Admission;
 use crate::caller::Caller;
@@ -15,7 +15,7 @@ use crate::request::{Pace, Purpose};
 use crate::store::{self, Call, Wait, pace_all};
 
 /// How one window of a scope's rate stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ScopeState {
     /// What the rate limits.

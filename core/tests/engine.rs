@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use quotum::blocking::Quota;
 use quotum::{
-    Decision, Error, FeatureValue, Kind, Limit, ManualClock, Period, Plans, QuotaLimit, Reason, Status, Subscription,
-    Timestamp, UNITS_MAX,
+    Decision, Error, FeatureValue, Kind, Limit, ManualClock, Period, Plans, QuotaLimit, Reason, Request, Status,
+    Subscription, Timestamp, UNITS_MAX,
 };
 
 const PLANS: &str = r#"
@@ -73,6 +73,30 @@ fn a_decision_tells_everything_a_caller_needs() {
     assert_eq!((month.used, month.remaining, month.percent, month.warning), (4, Some(4), Some(50), false));
     assert_eq!(month.resets_at, Some(time("2026-04-01T03:00:00Z")));
     assert_eq!(decision.quota("searches"), Some(day));
+}
+
+#[test]
+fn a_decision_is_read_again_from_its_json() {
+    let plans = format!("{PLANS}\n[plans.free.rates]\napi = [\"2/minute\", \"100/15 minutes burst 7\"]");
+    let (quota, _) = open_with(&plans, "2026-03-10T15:00:00Z");
+    let asked = |request: Request<'_>| quota.admit(&request).unwrap();
+    let decisions = [
+        asked(Request::by("ana").rate("api").costs(&[("searches", 2), ("calls", 1), ("pings", 1)])),
+        asked(Request::by("ana").rate("api").costs(&[("exports", 1)])),
+        asked(Request::by("ana").rate("api")),
+        asked(Request::by("bob").feature_value("history_days", 90)),
+        asked(Request::by("bob").feature_value("priority", "high")),
+    ];
+    assert!(decisions[0].allowed && decisions[1..].iter().all(|decision| !decision.allowed));
+    for decision in decisions {
+        let json = serde_json::to_string(&decision).unwrap();
+        assert_eq!(serde_json::from_str::<Decision>(&json).unwrap(), decision, "{json}");
+    }
+    let plain = r#"{"allowed":true,"plan":null,"plan_version":null,"subject":null,"quotas":[],"degraded":false,"repeated":false}"#;
+    assert_eq!(serde_json::from_str::<Decision>(plain).unwrap().rates, []);
+    let nonsense = plain.replace("[]", r#"[{"metric":"m","limit":"boundless"}]"#);
+    let refused = serde_json::from_str::<Decision>(&nonsense).unwrap_err().to_string();
+    assert!(refused.contains("boundless"), "{refused}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use thiserror::Error;
 
 use crate::usage::period::Period;
@@ -46,6 +46,22 @@ impl Serialize for Limit {
         match self {
             Self::Units(units) => serializer.serialize_u64(*units),
             Self::Unlimited => serializer.serialize_str("unlimited"),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Limit {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Given {
+            Units(u64),
+            Word(String),
+        }
+        match Given::deserialize(deserializer)? {
+            Given::Units(units) => Ok(Self::Units(units)),
+            Given::Word(word) if word == "unlimited" => Ok(Self::Unlimited),
+            Given::Word(word) => Err(de::Error::invalid_value(de::Unexpected::Str(&word), &"units, or \"unlimited\"")),
         }
     }
 }

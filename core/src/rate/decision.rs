@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::ser::SerializeStruct;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::plan::{Rate, RateLimit};
 
@@ -36,7 +36,7 @@ pub struct RateDecision {
 }
 
 /// How one window of a rate stands, after the decision.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct RateState {
     /// The limit, multiplied.
@@ -44,7 +44,7 @@ pub struct RateState {
     /// The most units that this window would still allow now.
     pub remaining: u64,
     /// How long until the window is as good as unused.
-    #[serde(rename = "reset_after_ms", serialize_with = "as_ms")]
+    #[serde(rename = "reset_after_ms", serialize_with = "as_ms", deserialize_with = "of_ms")]
     pub reset_after: Duration,
 }
 
@@ -106,6 +106,10 @@ impl Serialize for RateDecision {
 
 fn as_ms<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_u64(whole_ms(*duration))
+}
+
+fn of_ms<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    u64::deserialize(deserializer).map(Duration::from_millis)
 }
 
 /// Rounded up: who waits that long must not be too early.
