@@ -9,7 +9,7 @@ use futures_channel::oneshot;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use quotum::Plans;
-use quotum::store::{Call, Sourced, StoredPlans};
+use quotum::store::{Call, Editions, Sourced};
 use quotum::token::{
     Identity as Known, Secret, Verifier, VerifyError, VerifyFuture, async_verifier, blocking_verifier,
 };
@@ -199,24 +199,6 @@ pub(crate) fn plans(store: Sourced, function: Function) -> Sourced {
 
 fn plans_of(answer: &Bound<'_, PyAny>) -> PyResult<Option<Plans>> {
     if answer.is_none() { Ok(None) } else { crate::plan::Plans::of("plans", answer).map(Some) }
-}
-
-/// Numbers plans, as they change.
-#[derive(Default)]
-struct Editions(Mutex<Option<StoredPlans>>);
-
-impl Editions {
-    fn number(&self, plans: Option<Plans>) -> Option<StoredPlans> {
-        let plans = plans?;
-        let mut last = self.0.lock();
-        let version = match &*last {
-            Some(known) if known.plans == plans => known.version,
-            known => known.as_ref().map_or(0, |known| known.version) + 1,
-        };
-        let stored = StoredPlans { version, plans };
-        *last = Some(stored.clone());
-        Some(stored)
-    }
 }
 
 /// The host's listener to events. What it raises is told as Python tells of what nobody can catch.

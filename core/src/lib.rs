@@ -32,6 +32,7 @@ mod charging;
 mod clock;
 mod debt;
 mod decision;
+pub mod diagnosis;
 mod engine;
 mod error;
 mod event;

@@ -8,6 +8,7 @@
 mod combining;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod editions;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod effect;
 mod error;
@@ -35,6 +36,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use serde::Serialize;
 
+pub use self::editions::Editions;
 pub use self::error::StoreError;
 pub(crate) use self::layer::Guard;
 pub use self::layer::{BreakerOptions, CircuitBreaker, Layer, Layered, Step, Timeout};

@@ -123,7 +123,8 @@ impl Sourced {
         Self { subscriptions: Some(Box::new(ask)), ..self }
     }
 
-    /// Reads plans by this function, with a version that rises when they change; `None` while the host has none.
+    /// Reads plans by this function, with a version that rises when they change ([`Editions`](super::Editions) numbers
+    /// those that have none); `None` while the host has none.
     #[must_use]
     pub fn plans<F, R, E>(self, source: F) -> Self
     where
