@@ -60,9 +60,9 @@ test-python: rust python postgres redis
 	cd $(VENV) && bin/python -m pytest $(PYTEST) $(CURDIR)/examples/tender-search
 	cd $(VENV) && bin/python -m pytest $(PYTEST) $(CURDIR)/examples/chat
 
-test-node: rust node
-	node bindings-node/scripts/build.mjs
-	cd bindings-node && node --test test/*.test.mjs
+# Against the packed package, as it is installed.
+test-node: rust node postgres redis
+	cd bindings-node && npm ci --no-audit --no-fund && npm run --silent build && npm test --silent
 
 bench: rust postgres redis
 	cargo bench --locked --package quotum-benches

@@ -1,13 +1,24 @@
-// Builds the addon with cargo and puts it beside index.js.
+// Builds the addon with cargo, puts it where `lib/native.ts` looks for it, and compiles the TypeScript beside it.
 import { execFileSync } from 'node:child_process'
-import { copyFileSync } from 'node:fs'
-import { fileURLToPath } from 'node:url'
+import { copyFileSync, rmSync } from 'node:fs'
+import { createRequire } from 'node:module'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 
 const folder = fileURLToPath(new URL('..', import.meta.url))
-const cargo = (...args) => execFileSync('cargo', args, { cwd: folder, encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] })
+const run = (program, ...args) => execFileSync(program, args, { cwd: folder, encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] })
 
-cargo('build', '--release', '--locked', '--package', 'quotum-node')
-const { target_directory: target } = JSON.parse(cargo('metadata', '--format-version=1', '--no-deps'))
-const names = { darwin: 'libquotum_node.dylib', win32: 'quotum_node.dll' }
-copyFileSync(join(target, 'release', names[process.platform] ?? 'libquotum_node.so'), join(folder, 'quotum.node'))
+const libc = process.platform !== 'linux' ? '' : process.report.getReport().header.glibcVersionRuntime === undefined ? '-musl' : '-gnu'
+const addon = join(folder, `quotum.${process.platform}-${process.arch}${libc}.node`)
+
+run('cargo', 'build', '--release', '--locked', '--package', 'quotum-node')
+const { target_directory: target } = JSON.parse(run('cargo', 'metadata', '--format-version=1', '--no-deps'))
+const libraries = { darwin: 'libquotum_node.dylib', win32: 'quotum_node.dll' }
+// A new file: one that is loaded must not be written over.
+rmSync(addon, { force: true })
+copyFileSync(join(target, 'release', libraries[process.platform] ?? 'libquotum_node.so'), addon)
+if (process.platform === 'linux') run('strip', '--strip-debug', addon)
+
+const tsc = join(createRequire(import.meta.url).resolve('typescript/package.json'), '..', 'bin', 'tsc')
+rmSync(join(folder, 'dist'), { recursive: true, force: true })
+process.stdout.write(run(process.execPath, tsc, '--project', folder))

@@ -1,57 +1,454 @@
-// The built addon, called as a backend would.
+// The verbs, as a backend calls them.
 import assert from 'node:assert/strict'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, test } from 'node:test'
+import { after, before, describe, test } from 'node:test'
+import { inspect } from 'node:util'
 
-import { Quota } from '../index.js'
+import { DeniedError, ManualClock, Plans, Quota, quotaOf, QuotumError, Reservation, throwIfDenied } from 'quotum'
 
-const PLANS = `
-default_plan = "free"
-[plans.free]
-quotas = { searches = "3/day", tokens = "100/day" }
-[plans.pro]
-rank = 1
-quotas = { searches = "50/day", tokens = "1000/day" }
-`
+const PLANS = {
+  default_plan: 'free',
+  plans: {
+    free: {
+      quotas: { searches: ['3/day', '10/month'], tokens: '100/day', pings: 'unlimited' },
+      rates: { api: '2/minute' },
+      features: { excel: false, days: 7 },
+    },
+    pro: { rank: 1, quotas: { searches: '50/day', tokens: '1000/day' }, rates: { api: '20/minute' }, features: { excel: true, days: 90 } },
+  },
+}
 
-let folder, plans, quota
+let folder, clock, quota
+let subjects = 0
+const somebody = () => `user-${++subjects}`
 
-beforeEach(() => {
+before(async () => {
   folder = mkdtempSync(join(tmpdir(), 'quotum-'))
-  plans = join(folder, 'plans.toml')
-  writeFileSync(plans, PLANS)
-  quota = Quota.open(`sqlite:${folder}/quota.db`, { plans })
+  clock = new ManualClock(new Date('2026-03-10T15:00:00Z'))
+  quota = await Quota.open(`sqlite:${folder}/quota.db`, { plans: PLANS, clock })
 })
 
-afterEach(() => rmSync(folder, { recursive: true }))
+after(async () => {
+  await quota.close()
+  rmSync(folder, { recursive: true })
+})
 
-test('the limit passes and no more', async () => {
-  for (let n = 0; n < 3; n++) {
-    assert.deepEqual({ ...await quota.consume('user-42', { searches: 1, tokens: 30 }) }, { allowed: true, plan: 'free' })
+/** As `await using` does, which Node 20 does not have. */
+async function using (disposable, act) {
+  try {
+    return await act(disposable)
+  } finally {
+    await disposable[Symbol.asyncDispose]()
   }
-  const denied = await quota.consume('user-42', { searches: 1 })
-  assert.deepEqual({ ...denied }, { allowed: false, plan: 'free', reason: 'quota_exhausted', upgradeTo: 'pro' })
-  assert.throws(() => { denied.allowed = true }, TypeError)
+}
+
+/** What a promise is rejected with, or a function throws. */
+async function failure (act) {
+  const found = await (async () => await act())().then(() => undefined, error => error)
+  assert.ok(found instanceof QuotumError, inspect(found))
+  return found
+}
+
+describe('decisions', () => {
+  test('are plain, frozen objects that say everything', async () => {
+    const decision = await quota.consume(somebody(), { searches: 2 })
+    assert.deepEqual(decision, {
+      allowed: true,
+      subject: `user-${subjects}`,
+      plan: 'free',
+      planVersion: 1,
+      quotas: [
+        { metric: 'searches', period: 'day', limit: 3, used: 2, held: 0, leased: 0, stranded: 0, bonus: 0, overage: 0, remaining: 1, resetsAt: new Date('2026-03-11T00:00:00Z'), percent: 66, warning: false, shared: false },
+        { metric: 'searches', period: 'month', limit: 10, used: 2, held: 0, leased: 0, stranded: 0, bonus: 0, overage: 0, remaining: 8, resetsAt: new Date('2026-04-01T00:00:00Z'), percent: 20, warning: false, shared: false },
+      ],
+      rates: [],
+      identity: null,
+      denied: null,
+      wouldDeny: null,
+      reason: null,
+      upgradeTo: null,
+      degraded: false,
+      repeated: false,
+    })
+    for (const object of [decision, decision.quotas, decision.quotas[0], decision.rates]) {
+      assert.ok(Object.isFrozen(object))
+    }
+    assert.throws(() => { 'use strict'; decision.allowed = false }, TypeError)
+  })
+
+  test('say the same whether memory or the store has decided', async () => {
+    const subject = somebody()
+    const written = await quota.admit({ subject, rate: 'api', costs: { pings: 1 }, features: ['days'] })
+    const inNumbers = await quota.admit({ subject, rate: 'api', costs: { pings: 1 } })
+    const [first, second] = [written, inNumbers].map(({ rates, ...same }) => ({ ...same, windows: rates.map(({ remaining, resetAfterMs, ...window }) => window) }))
+    assert.deepEqual(first, second)
+    assert.deepEqual([written.rates[0].remaining, inNumbers.rates[0].remaining], [1, 0])
+  })
+
+  test('that deny say why, until when, and which plan would help', async () => {
+    const subject = somebody()
+    await quota.consume(subject, { searches: 3 })
+    const decision = await quota.consume(subject, { searches: 1 })
+    assert.deepEqual([decision.allowed, decision.reason, decision.upgradeTo], [false, 'quota_exhausted', 'pro'])
+    const { metric, period, limit, used, requested, resetsAt, message } = decision.denied
+    assert.deepEqual({ metric, period, limit, used, requested }, { metric: 'searches', period: 'day', limit: 3, used: 3, requested: 1 })
+    assert.deepEqual(resetsAt, new Date('2026-03-11T00:00:00Z'))
+    assert.match(message, /searches: 3 of 3\/day used, 1 more do not fit/)
+    assert.ok(Object.isFrozen(decision.denied))
+    const known = quota.tryConsume(subject, { searches: 1 })
+    assert.deepEqual(known, decision)
+  })
+
+  test('are thrown for those who want that', async () => {
+    const subject = somebody()
+    const allowed = await quota.consume(subject, { searches: 3 })
+    assert.equal(throwIfDenied(allowed), allowed)
+    const denied = await quota.consume(subject, { searches: 1 })
+    assert.throws(() => throwIfDenied(denied), error => {
+      assert.ok(error instanceof DeniedError && error instanceof QuotumError)
+      assert.deepEqual([error.name, error.code, error.decision], ['DeniedError', 'denied', denied])
+      return true
+    })
+  })
+
+  test('name the tightest quota of a metric', async () => {
+    const { quotas } = await quota.consume(somebody(), { searches: 1, tokens: 5 })
+    assert.equal(quotaOf(quotas, 'searches').period, 'day')
+    assert.equal(quotaOf(quotas, 'tokens').remaining, 95)
+    assert.equal(quotaOf(quotas, 'pings'), undefined)
+  })
+
+  test('have dates of their own', async () => {
+    const [first, second] = [await quota.check('user-x', { searches: 1 }), await quota.check('user-x', { searches: 1 })]
+    first.quotas[0].resetsAt.setFullYear(1999)
+    assert.deepEqual(second.quotas[0].resetsAt, new Date('2026-03-11T00:00:00Z'))
+  })
 })
 
-test('concurrent calls share the limit', async () => {
-  const decisions = await Promise.all(Array.from({ length: 300 }, () => quota.consume('user-7', { tokens: 1 })))
-  assert.equal(decisions.filter(decision => decision.allowed).length, 100)
+describe('what memory can tell', () => {
+  test('is told at once, and what it cannot is undefined and charges nothing', async () => {
+    const subject = somebody()
+    assert.equal(quota.tryConsume(subject, { searches: 1 }), undefined)
+    assert.equal(quota.tryCheck(subject, { searches: 1 }), undefined)
+    assert.equal(quota.tryAdmit({ subject, features: ['excel'] }), undefined)
+    assert.equal((await quota.usage(subject)).quotas.find(({ metric }) => metric === 'searches').used, 0)
+    assert.equal(quota.tryConsume(subject, { pings: 1 }).allowed, true)
+    assert.equal(quota.tryAdmit({ subject, features: ['excel'] }).reason, 'feature_not_in_plan')
+    assert.equal(quota.tryAdmit({ subject, features: { days: 7 } }).allowed, true)
+    assert.equal(quota.tryAdmit({ subject, rate: 'api' }).rates[0].remaining, 1)
+    assert.equal(quota.tryConsume(subject, { searches: 1 }), undefined)
+  })
+
+  test('is what a handle tells too', async () => {
+    const subject = quota.subject(somebody())
+    assert.equal(subject.tryConsume({ searches: 1 }), undefined)
+    assert.equal((await subject.consume({ searches: 2 })).quotas[0].used, 2)
+    assert.equal((await subject.check({ searches: 2 })).allowed, false)
+    assert.equal((await subject.require('days', 8)).reason, 'feature_value_exceeded')
+    assert.equal((await subject.admit({ rate: 'api', costs: { searches: 1 } })).allowed, true)
+    assert.equal((await subject.consume({ searches: 1 }, { idempotencyKey: 'a' })).allowed, false)
+    assert.equal((await subject.consume({ searches: 1 })).allowed, false)
+    assert.equal(subject.tryCheck({ searches: 1 }).reason, 'quota_exhausted')
+    assert.equal(subject.id, `user-${subjects}`)
+  })
 })
 
-test('one version covers the crate, the wheel and the addon', () => {
-  const read = path => readFileSync(new URL(path, import.meta.url), 'utf8')
-  const [, workspace] = /^version = "(.*)"$/m.exec(read('../../Cargo.toml'))
-  assert.equal(JSON.parse(read('../package.json')).version, workspace)
+describe('arguments', () => {
+  const subject = 'user-arguments'
+
+  test('that are no units are refused, and name the metric', async () => {
+    for (const amount of [NaN, Infinity, 1.5, -1, 2 ** 53, '1', true, 1n, null, undefined, {}, new Date(0)]) {
+      for (const ask of [
+        () => quota.consume(subject, { searches: amount }),
+        () => quota.tryConsume(subject, { searches: amount }),
+        () => quota.check(subject, { searches: amount }),
+        () => quota.admit({ subject, costs: { searches: amount } }),
+        () => quota.reserve(subject, { searches: amount }, { ttlMs: 1_000 }),
+        () => quota.refund(subject, { searches: amount }),
+        () => quota.subject(subject).consume({ searches: amount }),
+      ]) {
+        const { code, argument, message } = await failure(ask)
+        assert.deepEqual([code, argument], ['invalid_argument', 'searches'], inspect(amount))
+        assert.match(message, /expected a whole number from 0 to 9007199254740991 units/)
+      }
+    }
+    assert.equal((await quota.usage(subject)).quotas[0].used, 0)
+    assert.match((await failure(() => quota.consume(subject, { searches: 0 }))).message, /from 1 to 9007199254740991/)
+  })
+
+  test('of other types are refused, and named', async () => {
+    const cases = [
+      ['subject', () => quota.consume(42, { searches: 1 })],
+      ['subject', () => quota.consume(undefined, { searches: 1 })],
+      ['subject', () => quota.consume('', { searches: 1 })],
+      ['subject', () => quota.consume('a'.repeat(257), { searches: 1 })],
+      ['subject', () => quota.consume('half \ud800', { searches: 1 })],
+      ['costs', () => quota.admit({ subject, costs: 7 })],
+      ['request', () => quota.admit('user-42')],
+      ['request', () => quota.admit({ subject, cost: { searches: 1 } })],
+      ['token', () => quota.admit({ subject, token: 't', costs: {} })],
+      ['rateKey', () => quota.admit({ subject, rate: 'api', rateKey: 7 })],
+      ['rate', () => quota.admit({ subject, rateKey: 'k' })],
+      ['rateCost', () => quota.admit({ subject, rate: 'api', rateCost: 2 })],
+      ['features', () => quota.admit({ subject, features: 'excel' })],
+      ['days', () => quota.admit({ subject, features: { days: -1 } })],
+      ['key', () => quota.rate('api', { ip: 'nowhere' })],
+      ['cost', () => quota.rate('api', 'key', 1.5)],
+      ['ttlMs', () => quota.reserve(subject, { searches: 1 }, { ttlMs: 0.5 })],
+      ['ttlMs', () => quota.reserve(subject, { searches: 1 }, {})],
+      ['options', () => quota.reserve(subject, { searches: 1 })],
+      ['options', () => quota.consume(subject, { searches: 1 }, { idempotency_key: 'a' })],
+      ['idempotencyKey', () => quota.consume(subject, { searches: 1 }, { idempotencyKey: 7 })],
+      ['idempotency_key', () => quota.consume(subject, { searches: 1 }, { idempotencyKey: '' })],
+      ['signal', () => quota.consume(subject, { searches: 1 }, { signal: 'now' })],
+      ['status', () => quota.subscribe(subject, 'pro', { status: 'gone' })],
+      ['expiresAt', () => quota.subscribe(subject, 'pro', { expiresAt: '2027-01-01' })],
+      ['expiresAt', () => quota.subscribe(subject, 'pro', { expiresAt: new Date(NaN) })],
+      ['subscription', () => quota.subscribe(subject, 'pro', { expires: new Date() })],
+      ['mode', () => quota.setEnforcement('on')],
+      ['query', () => quota.subscribers({ plans: 'free' })],
+      ['limit', () => quota.events({ limit: -1 })],
+      ['now', () => new ManualClock('2026')],
+      ['ms', () => clock.advance(-1)],
+      ['plans', () => Quota.open('memory:', { plans: 7 })],
+      ['options', () => Quota.open('memory:', { plan: PLANS })],
+      ['store', () => Quota.open(undefined, { plans: PLANS })],
+      ['clock', () => Quota.open('memory:', { plans: PLANS, clock: new Date() })],
+      ['verifier', () => Quota.open('memory:', { plans: PLANS, verifier: 'me' })],
+      ['onEvent', () => Quota.open('memory:', { plans: PLANS, onEvent: {} })],
+      ['storeTimeoutMs', () => Quota.open('memory:', { plans: PLANS, storeTimeoutMs: '5s' })],
+      ['breaker', () => Quota.open('memory:', { plans: PLANS, breaker: { cooldown: 1 } })],
+      ['lease', () => Quota.open('memory:', { plans: PLANS, lease: 'on' })],
+      ['pepper', () => Quota.open('memory:', { plans: PLANS, pepper: 'sixteen bytes or more' })],
+    ]
+    for (const [argument, ask] of cases) {
+      const error = await failure(ask)
+      assert.deepEqual([error.code, error.argument], ['invalid_argument', argument], `${ask} ${error.message}`)
+      assert.match(error.message, new RegExp(`^argument \`${argument}\`: found .+, expected `))
+    }
+  })
+
+  test('that nothing knows are refused with what is known', async () => {
+    const { code, unknown, message } = await failure(() => quota.consume(subject, { serches: 1 }))
+    assert.deepEqual([code, unknown], ['unknown_name', { kind: 'metric', name: 'serches', known: ['pings', 'searches', 'tokens'] }])
+    assert.match(message, /unknown metric "serches"; the plans know: pings, searches, tokens/)
+    assert.equal((await failure(() => quota.subscribe(subject, 'gold'))).unknown.kind, 'plan')
+    assert.equal((await failure(() => quota.require(subject, 'excell'))).unknown.kind, 'feature')
+    assert.equal((await failure(() => quota.rate('apis', 'k'))).unknown.kind, 'scope')
+    for (const name of ['__proto__', 'constructor', 'toString', '\0', 'ümlaut', '🙂']) {
+      assert.equal((await failure(() => quota.consume(subject, { [name]: 1 }))).code, 'unknown_name', name)
+    }
+  })
+
+  test('that ask while they are read are asked for themselves', async () => {
+    const [outer, inner] = [somebody(), somebody()]
+    const costs = { searches: 1, get tokens () { quota.tryConsume(inner, { pings: 9 }); return 2 } }
+    const { quotas } = await quota.consume(outer, costs)
+    assert.deepEqual(quotas.map(({ metric, used }) => [metric, used]), [['searches', 1], ['searches', 1], ['tokens', 2]])
+  })
+
+  test('of many names and of many costs are written out', async () => {
+    for (let at = 0; at < 5_000; at++) assert.equal((await failure(() => quota.consume(subject, { [`m${at}`]: 1 }))).code, 'unknown_name')
+    assert.equal((await quota.consume(somebody(), { searches: 1 })).allowed, true)
+    const many = Object.fromEntries(Array.from({ length: 100 }, (_, at) => [`m${at}`, 1]))
+    const plans = { default_plan: 'a', plans: { a: { quotas: Object.fromEntries(Object.keys(many).map(metric => [metric, '5/day'])) } } }
+    await using(await Quota.open('memory:', { plans }), async wide => {
+      assert.equal((await wide.consume('user', many)).quotas.length, 100)
+      assert.equal((await wide.consume('user', { ...many, m7: 5 })).denied.metric, 'm7')
+    })
+  })
 })
 
-test('mistakes are errors that name them', async () => {
-  await assert.rejects(quota.consume('user-42', { serches: 1 }), /unknown metric "serches"; the plans know: searches, tokens/)
-  for (const amount of [0, -1, 1.5, NaN, Infinity, 2 ** 53]) {
-    await assert.rejects(quota.consume('user-42', { searches: amount }), /from 1 to 9007199254740991/, String(amount))
-  }
-  writeFileSync(plans, "default_plan = 'gold'")
-  assert.throws(() => Quota.open('memory:', { plans }), /plans.toml:1: plans: found nothing/)
+describe('verbs', () => {
+  test('charge once under an idempotency key', async () => {
+    const subject = somebody()
+    const ask = costs => quota.consume(subject, costs, { idempotencyKey: 'order-7' })
+    const [first, second] = [await ask({ searches: 1 }), await ask({ searches: 1 })]
+    assert.deepEqual([first.repeated, second.repeated, second.quotas[0].used], [false, true, 1])
+    assert.equal((await failure(() => ask({ searches: 2 }))).code, 'conflict')
+  })
+
+  test('refund, grant, give back and reset', async () => {
+    const subject = somebody()
+    await quota.consume(subject, { searches: 3 })
+    assert.equal((await quota.refund(subject, { searches: 1 }))[0].used, 2)
+    assert.equal((await quota.grant(subject, { searches: 5 }))[0].limit, 8)
+    const states = await quota.resetUsage(subject, 'searches')
+    assert.deepEqual(states.map(({ used }) => used), [0, 0])
+    assert.ok(Object.isFrozen(states) && Object.isFrozen(states[0]))
+  })
+
+  test('tell usage, plans and subscriptions', async () => {
+    const subject = somebody()
+    const expiresAt = new Date('2026-05-01T00:00:00Z')
+    await quota.subscribe(subject, 'pro', { expiresAt, quotas: { searches: ['7/day', '70/month'] }, features: { days: 365 } })
+    const usage = await quota.usage(subject)
+    assert.deepEqual([usage.plan, usage.status, usage.expiresAt], ['pro', 'active', expiresAt])
+    assert.deepEqual(usage.features, { days: 365, excel: true })
+    assert.deepEqual(await quota.subscription(subject), {
+      plan: 'pro', status: 'active', since: clock.now, trialEndsAt: null, expiresAt, anchor: null, zone: null, account: null,
+      features: { days: 365 }, quotas: { searches: ['7/day', '70/month'] },
+    })
+    assert.equal(await quota.feature(subject, 'days'), 365)
+    assert.equal((await quota.cancel(subject)).status, 'canceled')
+    assert.equal(await quota.subscription('nobody'), null)
+    const [free, pro] = await quota.plans()
+    assert.deepEqual([free.id, free.quotas.searches, pro.rank], ['free', ['3/day', '10/month'], 1])
+    assert.deepEqual((await quota.subscribers({ plan: 'pro' })).map(({ subject }) => subject), [subject])
+    assert.deepEqual(await quota.census(), [{ plan: 'pro', status: 'canceled', subjects: 1 }])
+    assert.equal(quota.catalogStatus.origin, 'file')
+  })
+
+  test('leave an audit trail of who changed what', async () => {
+    const subject = somebody()
+    await quota.actingAs('admin-1').grant(subject, { searches: 1 })
+    const [event] = await quota.events({ subject, changesOnly: true })
+    assert.deepEqual([event.name, event.actor, event.subject], ['usage_adjusted', 'admin-1', subject])
+    assert.match(JSON.stringify(event.detail), /searches/)
+    assert.ok(event.sequence > 0 && event.at instanceof Date)
+    assert.deepEqual(await quota.events({ after: event.sequence, subject }), [])
+  })
+
+  test('limit attempts by address', async () => {
+    const attempts = []
+    for (const ip of ['2001:db8::1', '2001:db8::2', '2001:db8::3']) attempts.push(await quota.rate('api', { ip }))
+    assert.deepEqual(attempts.map(({ allowed }) => allowed), [true, true, false])
+    assert.deepEqual([attempts[2].neverFits, attempts[2].retryAfterMs, attempts[2].windows[0].scope], [false, 30_000, 'api'])
+    await quota.clearRates({ ip: '2001:db8::9' })
+    assert.equal((await quota.rate('api', { ip: '2001:db8::1' })).allowed, true)
+  })
+
+  test('switch enforcement', async () => {
+    const subject = somebody()
+    await quota.setEnforcement('shadow', { metric: 'searches' })
+    const decision = await quota.consume(subject, { searches: 4 })
+    assert.deepEqual([decision.allowed, decision.wouldDeny.reason], [true, 'never_fits'])
+    await quota.setEnforcement('enforce', { metric: 'searches' })
+    assert.equal((await quota.consume(somebody(), { searches: 4 })).allowed, false)
+  })
+
+  test('count everything as OpenMetrics', () => {
+    assert.match(quota.metrics(), /^# HELP quotum_/)
+    assert.equal(quota.eventsDropped, 0)
+    assert.equal(quota.tokenStats, null)
+    assert.deepEqual(quota.now, clock.now)
+  })
+})
+
+describe('reservations', () => {
+  test('charge what was used and give the rest back', async () => {
+    const subject = somebody()
+    const reservation = await quota.reserve(subject, { tokens: 60 }, { ttlMs: 60_000 })
+    assert.ok(reservation instanceof Reservation && reservation.allowed)
+    assert.deepEqual(reservation.expiresAt, new Date(clock.now.getTime() + 60_000))
+    assert.equal((await quota.usage(subject)).quotas.find(({ metric }) => metric === 'tokens').held, 60)
+    const settlement = await reservation.commit({ tokens: 42 })
+    assert.deepEqual(settlement, { at: clock.now, repeated: false, consumed: { tokens: 42 }, overage: { tokens: 0 } })
+    assert.deepEqual(await reservation.commit({ tokens: 42 }), { ...settlement, repeated: true })
+    assert.equal((await reservation.release()).repeated, true)
+  })
+
+  test('are given back at the end of their block, also where it throws', async () => {
+    const subject = somebody()
+    const tokens = async () => (await quota.usage(subject)).quotas.find(({ metric }) => metric === 'tokens')
+    const answer = using(await quota.reserve(subject, { tokens: 60 }, { ttlMs: 60_000 }), async reservation => {
+      assert.deepEqual([reservation.allowed, (await tokens()).held], [true, 60])
+      throw new Error('the model is down')
+    })
+    await assert.rejects(answer, /the model is down/)
+    assert.deepEqual([(await tokens()).held, (await tokens()).used], [0, 0])
+  })
+
+  test('can be settled by their id, elsewhere', async () => {
+    const reservation = await quota.reserve(somebody(), { tokens: 10 }, { ttlMs: 60_000 })
+    const id = reservation.detach()
+    assert.match(id, /^[0-9a-f]{32}$/)
+    assert.equal(id, reservation.id)
+    assert.deepEqual((await quota.commit(id, { tokens: 7 })).consumed, { tokens: 7 })
+    assert.equal((await failure(() => quota.commit('f'.repeat(32)))).code, 'hold_unknown')
+    assert.equal(reservation.detach(), null)
+  })
+
+  test('that are denied hold nothing', async () => {
+    const reservation = await quota.reserve({ subject: somebody(), costs: { tokens: 101 } }, { ttlMs: 60_000 })
+    assert.deepEqual([reservation.allowed, reservation.id, reservation.decision.reason], [false, null, 'never_fits'])
+    assert.equal((await failure(() => reservation.commit())).code, 'denied')
+  })
+
+  test('expire', async () => {
+    const reservation = await quota.reserve(somebody(), { tokens: 10 }, { ttlMs: 1_000 })
+    clock.advance(1_001)
+    assert.equal((await failure(() => reservation.commit())).code, 'hold_expired')
+  })
+
+  test('decide on everything else first', async () => {
+    const subject = somebody()
+    const ask = () => quota.reserve({ subject, rate: 'api', features: { days: 7 }, costs: { tokens: 10 } }, { ttlMs: 1_000 })
+    const [first, second, third] = [await ask(), await ask(), await ask()]
+    assert.deepEqual([first.allowed, second.allowed, third.decision.reason], [true, true, 'rate_limited'])
+    first.letGo()
+    second.letGo()
+    assert.equal((await failure(() => quota.reserve({ rate: 'api' }, { ttlMs: 1 }))).argument, 'subject')
+  })
+})
+
+describe('plans', () => {
+  test('are refused with every problem', async () => {
+    const path = join(folder, 'bad.toml')
+    writeFileSync(path, "default_plan = 'gold'\n[plans.free]\nquotas = { searches = '3/fortnight' }\n")
+    for (const act of [() => Quota.open('memory:', { plans: path }), () => Plans.read(path), () => quota.setPlans(path)]) {
+      const { code, message } = await failure(act)
+      assert.equal(code, 'plans_refused')
+      assert.match(message, /bad\.toml:1: .*gold/)
+      assert.match(message, /bad\.toml:3: .*fortnight/)
+    }
+    assert.equal((await failure(() => Quota.open('memory:'))).code, 'no_plans')
+  })
+
+  test('are values', async () => {
+    const plans = Plans.from(PLANS)
+    assert.deepEqual(plans.plans.map(({ id }) => id), ['free', 'pro'])
+    assert.equal(plans.defaultPlan.id, 'free')
+    assert.equal(plans.get('pro').features.days, 90)
+    assert.throws(() => plans.get('gold'), { code: 'unknown_name', message: /the plans know: free, pro/ })
+    assert.deepEqual(Plans.fromJson(plans.toJson()).plans, plans.plans)
+    assert.equal(Plans.fromToml("default_plan = 'a'\n[plans.a]\n").defaultPlan.name, 'a')
+    assert.throws(() => Plans.from(7), { code: 'invalid_argument' })
+    await using(await Quota.open('memory:', { plans }), async other => {
+      assert.equal(await other.setPlans({ default_plan: 'b', plans: { b: {} } }), 1)
+      assert.deepEqual((await other.plans()).map(({ id }) => id), ['b'])
+    })
+  })
+})
+
+describe('an engine that was closed', () => {
+  test('refuses every verb, and closing it again is no mistake', async () => {
+    const closed = await Quota.open('memory:', { plans: PLANS })
+    const handle = closed.subject('user-42')
+    await closed.close()
+    await closed.close()
+    const asks = [
+      () => closed.consume('user-42', { searches: 1 }),
+      () => closed.tryConsume('user-42', { searches: 1 }),
+      () => closed.usage('user-42'),
+      () => closed.metrics(),
+      () => closed.authenticate('token'),
+      () => handle.consume({ searches: 1 }),
+    ]
+    for (const ask of asks) assert.equal((await failure(ask)).code, 'closed')
+  })
+
+  test('has returned what it had leased', async () => {
+    const url = `sqlite:${folder}/closing.db`
+    const options = { plans: { default_plan: 'a', plans: { a: { quotas: { units: '10000/total' }, lease: { units: { max: 500 } } } } } }
+    const first = await Quota.open(url, options)
+    await first.consume('team', { units: 1 })
+    await first.close()
+    await using(await Quota.open(url, options), async second => {
+      const [units] = (await second.usage('team')).quotas
+      assert.deepEqual([units.used, units.stranded], [1, 0])
+    })
+  })
 })

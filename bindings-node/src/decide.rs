@@ -1,0 +1,213 @@
+//! Decisions in memory, asked for and told without JSON: in numbers that both sides read and write in one place, in the
+//! layout that `lib/decide.ts` has too.
+//!
+//! What does not fit into numbers, such as a denial, is told as any other outcome.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use quotum::{Decision, OwnedRequest, Quota, QuotaState, Request, ScopeState};
+use smallvec::SmallVec;
+
+use crate::home::Home;
+use crate::names::Names;
+use crate::outcome::{Outcome, closed, panicked};
+use crate::rate::whole_ms;
+use crate::raw::Writer;
+use crate::request::told_decision;
+use crate::task::{Begun, Tasks, work};
+
+/// Who asks.
+pub(crate) enum Asker<'a> {
+    Subject(&'a str),
+    Token(&'a str),
+    /// A handle to a subject, by its number.
+    Handle(u32),
+}
+
+/// What is asked, besides the costs that are in the numbers.
+pub(crate) struct Asked {
+    pub(crate) engine: u32,
+    /// How many costs there are: pairs of a metric's number and units.
+    pub(crate) costs: usize,
+    /// The number of the scope of a rate.
+    pub(crate) scope: Option<usize>,
+    pub(crate) is_look: bool,
+    /// Whether the store may be asked, where memory cannot tell.
+    pub(crate) may_ask: bool,
+}
+
+/// What is told, and written at the first place of the numbers.
+pub(crate) enum Told {
+    /// That memory cannot tell.
+    Unknown,
+    /// A decision, in the numbers.
+    Decided,
+    /// The same, with the subject of the token that it was asked for with.
+    DecidedFor(Arc<str>),
+    /// Anything else.
+    Outcome(Outcome),
+    /// The number of a task.
+    Pending(u32),
+}
+
+impl Told {
+    pub(crate) const fn tag(&self) -> f64 {
+        match self {
+            Self::Unknown => 0.0,
+            Self::Decided | Self::DecidedFor(_) => 1.0,
+            Self::Outcome(_) => 2.0,
+            Self::Pending(_) => 3.0,
+        }
+    }
+}
+
+impl Begun {
+    pub(crate) fn told(self) -> Told {
+        match self {
+            Self::Done(outcome) => Told::Outcome(outcome),
+            Self::Pending(task) => Told::Pending(task),
+        }
+    }
+}
+
+/// Decides, in memory or, where it may, by the store.
+pub(crate) fn decide(home: &Home, asker: &Asker<'_>, asked: &Asked) -> Told {
+    let engines = home.engines.borrow();
+    let Some(quota) = engines.get(asked.engine as usize) else { return Told::Outcome(closed()) };
+    let subjects = home.subjects.borrow();
+    let by = match asker {
+        Asker::Subject(subject) => Request::by(subject),
+        Asker::Token(token) => Request::with_token(token),
+        Asker::Handle(number) => match subjects.get(*number as usize) {
+            Some(subject) => subject.request(),
+            None => return Told::Outcome(closed()),
+        },
+    };
+    let decided = {
+        let names = home.names.borrow();
+        // The package writes only numbers that it was told.
+        let Some(costs) = costs(home, &names, asked.costs) else { return Told::Outcome(panicked()) };
+        let mut request = by.costs(&costs);
+        if let Some(scope) = asked.scope.and_then(|scope| names.get(scope)) {
+            request = request.rate(scope);
+        }
+        if asked.is_look {
+            request = request.looking();
+        }
+        match quota.try_admit(&request) {
+            Some(decided) => decided,
+            None if asked.may_ask => return begin(home, quota, OwnedRequest::from(&request)),
+            None => return Told::Unknown,
+        }
+    };
+    match decided {
+        Ok(decision) => tell(home, &decision),
+        Err(error) => Told::Outcome(Outcome::error(&error)),
+    }
+}
+
+fn costs<'n>(home: &Home, names: &'n Names, count: usize) -> Option<SmallVec<[(&'n str, u64); 4]>> {
+    let cost = |cost| {
+        let metric = usize::try_from(home.numbers.units(2 * cost)?).ok()?;
+        Some((&**names.get(metric)?, home.numbers.units(2 * cost + 1)?))
+    };
+    (0..count).map(cost).collect()
+}
+
+fn begin(home: &Home, quota: &Quota, request: OwnedRequest) -> Told {
+    let quota = quota.clone();
+    let decided = async move { Ok(request.admit(&quota).await?.0) };
+    Tasks::begin(home, work(decided, |_, decision| told_decision(&decision))).told()
+}
+
+/// Tells a decision in numbers, where it fits.
+fn tell(home: &Home, decision: &Decision) -> Told {
+    match write(home, decision) {
+        Some(()) => match (&decision.identity, &decision.subject) {
+            (Some(_), Some(subject)) => Told::DecidedFor(Arc::clone(subject)),
+            _ => Told::Decided,
+        },
+        None => Told::Outcome(told_decision(decision)),
+    }
+}
+
+fn write(home: &Home, decision: &Decision) -> Option<()> {
+    let identity = decision.identity.as_deref();
+    let fits = decision.allowed
+        && decision.would_deny.is_none()
+        && identity.is_none_or(|identity| identity.attributes.is_empty());
+    if !fits {
+        return None;
+    }
+    let mut names = home.names.borrow_mut();
+    let mut numbers = home.numbers.writer();
+    numbers.put(match &decision.plan {
+        Some(plan) => f64::from(names.number(plan)?),
+        None => NONE,
+    })?;
+    numbers.put(decision.plan_version.map_or(NONE, f64::from))?;
+    numbers.put(bits([decision.degraded, decision.repeated, identity.is_some()]))?;
+    numbers.put(time(identity.and_then(|identity| identity.expires_at)))?;
+    numbers.count(decision.quotas.len())?;
+    numbers.count(decision.rates.len())?;
+    for quota in &decision.quotas {
+        write_quota(&mut numbers, &mut names, quota)?;
+    }
+    for rate in &decision.rates {
+        write_rate(&mut numbers, &mut names, rate)?;
+    }
+    Some(())
+}
+
+fn write_quota(numbers: &mut Writer<'_>, names: &mut Names, quota: &QuotaState) -> Option<()> {
+    numbers.put(f64::from(names.number(&quota.metric)?))?;
+    numbers.put(match quota.period {
+        Some(period) => f64::from(names.number_of_word(period.as_str())?),
+        None => NONE,
+    })?;
+    numbers.units(quota.limit.units())?;
+    numbers.units(Some(quota.used))?;
+    numbers.units(Some(quota.held))?;
+    numbers.units(Some(quota.leased))?;
+    numbers.units(Some(quota.stranded))?;
+    numbers.units(Some(quota.bonus))?;
+    numbers.units(Some(quota.overage))?;
+    numbers.units(quota.remaining)?;
+    numbers.put(time(quota.resets_at))?;
+    numbers.units(quota.percent)?;
+    numbers.put(bits([quota.warning, quota.shared, false]))
+}
+
+fn write_rate(numbers: &mut Writer<'_>, names: &mut Names, rate: &ScopeState) -> Option<()> {
+    let window = &rate.window;
+    numbers.put(f64::from(names.number(&rate.scope)?))?;
+    numbers.put(f64::from(names.number_of_limit(window.limit)?))?;
+    numbers.units(Some(window.limit.units))?;
+    numbers.units(Some(window.limit.burst))?;
+    numbers.put(f64::from(window.limit.window_s))?;
+    numbers.units(Some(window.remaining))?;
+    numbers.units(Some(whole_ms(window.reset_after)))
+}
+
+/// What stands for nothing, where a number could not be below zero.
+const NONE: f64 = -1.0;
+
+fn bits(all: [bool; 3]) -> f64 {
+    let [first, second, third] = all.map(u8::from);
+    f64::from(first | second << 1 | third << 2)
+}
+
+/// In milliseconds since 1970; NaN for none.
+#[expect(clippy::cast_precision_loss, reason = "years would have to have six digits")]
+fn time(at: Option<Timestamp>) -> f64 {
+    at.map_or(f64::NAN, |at| at.as_millisecond() as f64)
+}
+
+/// Whom a token speaks for: told as a decision with an identity and nothing else, or as any other outcome.
+pub(crate) fn authenticate(home: &Home, engine: u32, token: &str) -> Told {
+    let Some(quota) = home.engine(engine, Quota::clone) else { return Told::Outcome(closed()) };
+    let token = token.to_owned();
+    let found = async move { quota.authenticate(&token).await.map(quotum::token::Authenticated::identity) };
+    Tasks::begin(home, work(found, |_, identity| Outcome::value(&identity))).told()
+}
