@@ -2,7 +2,7 @@
 // call of the addon costs.
 
 import { units } from './argument.js'
-import { readDecision, readIdentity, type Decision, type Identity, type Period, type QuotaState, type RateState, type WireIdentity, type WireTold } from './decision.js'
+import { readDecision, readIdentity, type Decision, type Denial, type Identity, type Period, type QuotaState, type RateState, type Reason, type WireIdentity, type WireTold } from './decision.js'
 import { addon, home, numbers, outcome, pending } from './native.js'
 
 /** How a decision is asked for. */
@@ -16,6 +16,7 @@ const HAS_SCOPE = 16
 const UNKNOWN = 0
 const DECIDED = 1
 const OUTCOME = 2
+const DENIED = 4
 
 /** How many costs are asked for in numbers; more are written out. */
 const COSTS_MAX = 64
@@ -89,6 +90,8 @@ export function decide (
       return undefined
     case DECIDED:
       return readNumbers(subject ?? told as string)
+    case DENIED:
+      return readNumbers(subject, told as string)
     case OUTCOME:
       return readTold(outcome(told as string))
     default:
@@ -109,38 +112,63 @@ function readFound (found: unknown): Identity | null {
 
 const NO_RATES: readonly RateState[] = Object.freeze([])
 
-/** Reads the decision that was told. */
-function readNumbers (subject: string): Decision {
-  const plan = numbers[1] as number
-  const planVersion = numbers[2] as number
+/** Reads the decision that was told, and what a denial says in a sentence. */
+function readNumbers (subject: string | null, message?: string): Decision {
   const bits = numbers[3] as number
   const quotas: QuotaState[] = []
   let place = 7
   for (let left = numbers[5] as number; left > 0; left--, place += 13) quotas.push(readQuota(place))
+  const rates = numbers[6] as number
+  const denied = message === undefined ? null : readDenial(place + 7 * rates, message)
   const decision: Decision = {
-    allowed: true,
+    allowed: denied === null,
     subject,
-    plan: plan < 0 ? null : name(plan),
-    planVersion: planVersion < 0 ? null : planVersion,
+    plan: named(1),
+    planVersion: some(2),
     quotas: Object.freeze(quotas),
-    rates: numbers[6] === 0 ? NO_RATES : readRates(place, numbers[6] as number),
-    identity: (bits & 4) === 0 ? null : Object.freeze({ subject, expiresAt: date(4), attributes: Object.freeze({}) }),
-    denied: null,
+    rates: rates === 0 ? NO_RATES : readRates(place, rates),
+    identity: (bits & 4) === 0 ? null : readKnown(subject as string),
+    denied,
     wouldDeny: null,
-    reason: null,
-    upgradeTo: null,
+    reason: denied === null ? null : denied.reason,
+    upgradeTo: denied === null ? null : denied.upgradeTo,
     degraded: (bits & 1) !== 0,
     repeated: (bits & 2) !== 0,
   }
   return Object.freeze(decision)
 }
 
+function readKnown (subject: string): Identity {
+  return Object.freeze({ subject, expiresAt: date(4), attributes: Object.freeze({}) })
+}
+
+function readDenial (place: number, message: string): Denial {
+  return Object.freeze({
+    reason: name(numbers[place] as number) as Reason,
+    message,
+    metric: named(place + 1),
+    period: named(place + 2) as Period | null,
+    requested: some(place + 3),
+    limit: some(place + 4),
+    used: some(place + 5),
+    resetsAt: date(place + 6),
+    scope: named(place + 7),
+    windowS: some(place + 8),
+    retryAfterMs: some(place + 9),
+    feature: null,
+    featureRequested: null,
+    featureGranted: null,
+    endedAt: date(place + 10),
+    cause: null,
+    upgradeTo: named(place + 11),
+  })
+}
+
 function readQuota (place: number): QuotaState {
-  const period = numbers[place + 1] as number
   const bits = numbers[place + 12] as number
   return Object.freeze({
     metric: name(numbers[place] as number),
-    period: period < 0 ? null : name(period) as Period,
+    period: named(place + 1) as Period | null,
     limit: some(place + 2),
     used: numbers[place + 3] as number,
     held: numbers[place + 4] as number,
@@ -170,6 +198,12 @@ function readRates (place: number, count: number): readonly RateState[] {
     }))
   }
   return Object.freeze(rates)
+}
+
+/** A name; null for none. */
+function named (place: number): string | null {
+  const number = numbers[place] as number
+  return number < 0 ? null : name(number)
 }
 
 /** A number; null for none. */

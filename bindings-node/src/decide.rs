@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use quotum::{Decision, OwnedRequest, Quota, QuotaState, Request, ScopeState};
+use quotum::{Decision, Denial, Error, OwnedRequest, Quota, QuotaState, Request, ScopeState};
 use smallvec::SmallVec;
 
 use crate::home::Home;
@@ -45,6 +45,8 @@ pub(crate) enum Told {
     Decided,
     /// The same, with the subject of the token that it was asked for with.
     DecidedFor(Arc<str>),
+    /// A denial, in the numbers, with what it says in a sentence.
+    Denied(String),
     /// Anything else.
     Outcome(Outcome),
     /// The number of a task.
@@ -58,6 +60,7 @@ impl Told {
             Self::Decided | Self::DecidedFor(_) => 1.0,
             Self::Outcome(_) => 2.0,
             Self::Pending(_) => 3.0,
+            Self::Denied(_) => 4.0,
         }
     }
 }
@@ -84,7 +87,7 @@ pub(crate) fn decide(home: &Home, asker: &Asker<'_>, asked: &Asked) -> Told {
             None => return Told::Outcome(closed()),
         },
     };
-    let decided = {
+    let asked = {
         let names = home.names.borrow();
         // The package writes only numbers that it was told.
         let Some(costs) = costs(home, &names, asked.costs) else { return Told::Outcome(panicked()) };
@@ -96,14 +99,14 @@ pub(crate) fn decide(home: &Home, asker: &Asker<'_>, asked: &Asked) -> Told {
             request = request.looking();
         }
         match quota.try_admit(&request) {
-            Some(decided) => decided,
-            None if asked.may_ask => return begin(home, quota, OwnedRequest::from(&request)),
+            Some(decided) => Ok(decided),
+            None if asked.may_ask => Err(OwnedRequest::from(&request)),
             None => return Told::Unknown,
         }
     };
-    match decided {
-        Ok(decision) => tell(home, &decision),
-        Err(error) => Told::Outcome(Outcome::error(&error)),
+    match asked {
+        Ok(decided) => tell(home, decided),
+        Err(request) => ask(home, quota, request),
     }
 }
 
@@ -115,37 +118,42 @@ fn costs<'n>(home: &Home, names: &'n Names, count: usize) -> Option<SmallVec<[(&
     (0..count).map(cost).collect()
 }
 
-fn begin(home: &Home, quota: &Quota, request: OwnedRequest) -> Told {
+fn ask(home: &Home, quota: &Quota, request: OwnedRequest) -> Told {
     let quota = quota.clone();
     let decided = async move { Ok(request.admit(&quota).await?.0) };
-    Tasks::begin(home, work(decided, |_, decision| told_decision(&decision))).told()
+    match Tasks::try_now(home, Box::pin(decided), |decided| work(decided, |_, decision| told_decision(&decision))) {
+        Ok(decided) => tell(home, decided),
+        Err(task) => Told::Pending(task),
+    }
 }
 
 /// Tells a decision in numbers, where it fits.
-fn tell(home: &Home, decision: &Decision) -> Told {
-    match write(home, decision) {
-        Some(()) => match (&decision.identity, &decision.subject) {
-            (Some(_), Some(subject)) => Told::DecidedFor(Arc::clone(subject)),
+fn tell(home: &Home, decided: Result<Decision, Error>) -> Told {
+    let decision = match decided {
+        Ok(decision) => decision,
+        Err(error) => return Told::Outcome(Outcome::error(&error)),
+    };
+    match write(home, &decision) {
+        None => Told::Outcome(told_decision(&decision)),
+        Some(()) => match (decision.denied, decision.identity, decision.subject) {
+            (Some(denial), ..) => Told::Denied(denial.to_string()),
+            (None, Some(_), Some(subject)) => Told::DecidedFor(subject),
             _ => Told::Decided,
         },
-        None => Told::Outcome(told_decision(decision)),
     }
 }
 
 fn write(home: &Home, decision: &Decision) -> Option<()> {
     let identity = decision.identity.as_deref();
-    let fits = decision.allowed
-        && decision.would_deny.is_none()
-        && identity.is_none_or(|identity| identity.attributes.is_empty());
+    // There is room for one text beside the numbers: the subject of a token, or what a denial says.
+    let fits = decision.would_deny.is_none()
+        && identity.is_none_or(|identity| identity.attributes.is_empty() && decision.denied.is_none());
     if !fits {
         return None;
     }
     let mut names = home.names.borrow_mut();
     let mut numbers = home.numbers.writer();
-    numbers.put(match &decision.plan {
-        Some(plan) => f64::from(names.number(plan)?),
-        None => NONE,
-    })?;
+    numbers.put(name(&mut names, decision.plan.as_ref())?)?;
     numbers.put(decision.plan_version.map_or(NONE, f64::from))?;
     numbers.put(bits([decision.degraded, decision.repeated, identity.is_some()]))?;
     numbers.put(time(identity.and_then(|identity| identity.expires_at)))?;
@@ -157,7 +165,40 @@ fn write(home: &Home, decision: &Decision) -> Option<()> {
     for rate in &decision.rates {
         write_rate(&mut numbers, &mut names, rate)?;
     }
-    Some(())
+    match decision.denied.as_deref() {
+        Some(denial) => write_denial(&mut numbers, &mut names, denial),
+        None => Some(()),
+    }
+}
+
+fn write_denial(numbers: &mut Writer<'_>, names: &mut Names, denial: &Denial) -> Option<()> {
+    // Values of features and causes are no numbers.
+    if denial.feature.is_some() || denial.cause.is_some() {
+        return None;
+    }
+    numbers.put(f64::from(names.number_of_word(denial.reason.as_str())?))?;
+    numbers.put(name(names, denial.metric.as_ref())?)?;
+    numbers.put(match denial.period {
+        Some(period) => f64::from(names.number_of_word(period.as_str())?),
+        None => NONE,
+    })?;
+    numbers.units(denial.requested)?;
+    numbers.units(denial.limit)?;
+    numbers.units(denial.used)?;
+    numbers.put(time(denial.resets_at))?;
+    numbers.put(name(names, denial.scope.as_ref())?)?;
+    numbers.put(denial.window_s.map_or(NONE, f64::from))?;
+    numbers.units(denial.retry_after_ms)?;
+    numbers.put(time(denial.ended_at))?;
+    numbers.put(name(names, denial.upgrade_to.as_ref())?)
+}
+
+/// The number of a name, if there is one.
+fn name(names: &mut Names, name: Option<&Arc<str>>) -> Option<f64> {
+    match name {
+        Some(name) => names.number(name).map(f64::from),
+        None => Some(NONE),
+    }
 }
 
 fn write_quota(numbers: &mut Writer<'_>, names: &mut Names, quota: &QuotaState) -> Option<()> {

@@ -185,6 +185,7 @@ impl<const N: usize> Arguments<'_, N> {
         match told {
             Told::Unknown | Told::Decided => ptr::null_mut(),
             Told::DecidedFor(subject) => self.text(&subject),
+            Told::Denied(message) => self.text(&message),
             Told::Outcome(outcome) => self.text(&String::from(outcome)),
             Told::Pending(task) => {
                 let mut value = ptr::null_mut();

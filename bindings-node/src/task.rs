@@ -53,22 +53,40 @@ impl Tasks {
 
     /// Begins work, which may be done at once.
     pub(crate) fn begin(home: &Home, work: Work) -> Begun {
+        match Self::try_now(home, work, |work| work) {
+            Ok(tell) => Begun::Done(tell(home)),
+            Err(task) => Begun::Pending(task),
+        }
+    }
+
+    /// What comes of something, if it does at once. Otherwise it becomes a task, as the work that `wait` makes of it.
+    pub(crate) fn try_now<T>(
+        home: &Home,
+        mut asked: Pin<Box<dyn Future<Output = T> + Send>>,
+        wait: impl FnOnce(Pin<Box<dyn Future<Output = T> + Send>>) -> Work,
+    ) -> std::result::Result<T, u32> {
         let task = home.tasks.0.borrow_mut().insert(None);
-        match Self::poll(home, task, work) {
-            Some(outcome) => Begun::Done(outcome),
-            None => Begun::Pending(u32::try_from(task).unwrap_or(u32::MAX)),
+        let polled = asked.as_mut().poll(&mut Context::from_waker(&waker(home, task)));
+        let mut tasks = home.tasks.0.borrow_mut();
+        match polled {
+            Poll::Ready(found) => {
+                tasks.try_remove(task);
+                Ok(found)
+            }
+            Poll::Pending => {
+                if let Some(place) = tasks.get_mut(task) {
+                    *place = Some(wait(asked));
+                }
+                Err(u32::try_from(task).unwrap_or(u32::MAX))
+            }
         }
     }
 
     /// Goes on with a task that was woken; its outcome, if it is done.
     fn resume(home: &Home, task: usize) -> Option<Outcome> {
         // It may have been cancelled, or be done, and woken nevertheless.
-        let work = home.tasks.0.borrow_mut().get_mut(task)?.take()?;
-        Self::poll(home, task, work)
-    }
-
-    fn poll(home: &Home, task: usize, mut work: Work) -> Option<Outcome> {
-        let waker = Waker::from(Arc::new(Alarm { bell: Arc::clone(&home.bell), task }));
+        let mut work = home.tasks.0.borrow_mut().get_mut(task)?.take()?;
+        let waker = waker(home, task);
         let polled = std::panic::AssertUnwindSafe(|| match work.as_mut().poll(&mut Context::from_waker(&waker)) {
             Poll::Ready(tell) => Some(tell(home)),
             Poll::Pending => None,
@@ -82,6 +100,10 @@ impl Tasks {
         }
         outcome
     }
+}
+
+fn waker(home: &Home, task: usize) -> Waker {
+    Waker::from(Arc::new(Alarm { bell: Arc::clone(&home.bell), task }))
 }
 
 /// Tasks that are done: the number of each, and its outcome.
