@@ -10,37 +10,31 @@ import { flexible, flexibleUnion } from './peers.mjs'
 export async function * decisions (scale, quota) {
   const ids = subjects(scale.subjects)
   const evenly = new Asks(ids, uniform(ids.length))
-  const compare = (what, quota, ours, goals = {}) => {
-    const peers = [flexible(ours.asks, { ratioMax: goals.ratioMax }), flexibleUnion(ours.asks)]
-    return measured({ what, ours, peers, usMax: goals.usMax, watch: () => fromMemory(quota) }, scale)
-  }
-  const [try_, await_] = [{ usMax: 0.3 }, { usMax: 0.5, ratioMax: 1 / 3 }]
-
-  yield await compare('tryConsume, leased from SQLite', quota, trying(quota, evenly), try_)
-  yield await compare('await consume, leased', quota, consuming(quota, evenly), await_)
   const unevenly = new Asks(ids, zipf(ids.length))
-  yield await compare('tryConsume, leased, zipf', quota, trying(quota, unevenly), try_)
-  yield await compare('await consume, leased, zipf', quota, consuming(quota, unevenly), await_)
-  const hot = new Asks(ids.slice(0, 1), evenly.some(Infinity).map(() => 0))
-  yield await compare('tryConsume, leased, one subject', quota, trying(quota, hot), try_)
-  yield await compare('await consume, leased, one subject', quota, consuming(quota, hot), await_)
+  const hot = new Asks(ids.slice(0, 1), uniform(1))
+  const handles = new Asks(ids.map(id => quota.subject(id)), uniform(ids.length))
+  const atOnce = { usMax: 0.3 }
+  const awaited = { usMax: 0.5, ratioMax: 1 / 3 }
 
-  const handles = new Map(ids.map(id => [id, quota.subject(id)]))
-  yield await handled('tryConsume, leased, by a handle', tryingHandles)
-  yield await handled('await consume, leased, by a handle', consumingHandles)
-  yield await compare('tryAdmit a rate and a search', quota, tryingBoth(quota, evenly))
-  yield await compare('await admit a rate and a search', quota, admitting(quota, evenly))
+  const compare = (what, ours, { usMax, ratioMax } = {}, engine = quota, asks = ours.asks) => {
+    const peers = [flexible(asks, { ratioMax }), flexibleUnion(asks)]
+    return measured({ what, ours, peers, usMax, watch: () => fromMemory(engine) }, scale)
+  }
+  yield await compare('tryConsume, leased from SQLite', trying(quota, evenly), atOnce)
+  yield await compare('await consume, leased', consuming(quota, evenly), awaited)
+  yield await compare('tryConsume, leased, zipf', trying(quota, unevenly), atOnce)
+  yield await compare('await consume, leased, zipf', consuming(quota, unevenly), awaited)
+  yield await compare('tryConsume, leased, one subject', trying(quota, hot), atOnce)
+  yield await compare('await consume, leased, one subject', consuming(quota, hot), awaited)
+  yield await compare('tryConsume, leased, by a handle', tryingHandles(handles), atOnce, quota, evenly)
+  yield await compare('await consume, leased, by a handle', consumingHandles(handles), awaited, quota, evenly)
+  yield await compare('tryAdmit a rate and a search', tryingBoth(quota, evenly))
+  yield await compare('await admit a rate and a search', admittingBoth(quota, evenly))
 
   const inMemory = await Quota.open('memory:', { plans: PLANS })
-  yield await compare('tryConsume, memory store', inMemory, trying(inMemory, evenly), try_)
-  yield await compare('await consume, memory store', inMemory, consuming(inMemory, evenly), await_)
+  yield await compare('tryConsume, memory store', trying(inMemory, evenly), atOnce, inMemory)
+  yield await compare('await consume, memory store', consuming(inMemory, evenly), awaited, inMemory)
   await inMemory.close()
-
-  function handled (what, contender) {
-    const ours = contender(new Asks(ids.map(id => handles.get(id)), uniform(ids.length)))
-    const peers = [flexible(evenly), flexibleUnion(evenly)]
-    return measured({ what, ours, peers, watch: () => fromMemory(quota) }, scale)
-  }
 }
 
 /** One search, of two quotas, at once; where memory cannot tell, by the store. */
@@ -64,6 +58,7 @@ export function consuming (quota, asks) {
   return { name: 'quotum', loop, asks }
 }
 
+/** The same as `trying`, by whoever keeps a handle of the subject. */
 function tryingHandles (asks) {
   const loop = async handles => {
     for (const subject of handles) {
@@ -74,6 +69,7 @@ function tryingHandles (asks) {
   return { name: 'quotum', loop, asks }
 }
 
+/** The same, awaited. */
 function consumingHandles (asks) {
   const loop = async handles => {
     for (const subject of handles) {
@@ -94,7 +90,8 @@ function tryingBoth (quota, asks) {
   return { name: 'quotum', loop, asks }
 }
 
-function admitting (quota, asks) {
+/** The same, awaited. */
+function admittingBoth (quota, asks) {
   const loop = async ids => {
     for (const subject of ids) {
       if (!(await quota.admit({ subject, rate: 'api', costs: { searches: 1 } })).allowed) throw new UnexpectedError(subject)

@@ -73,7 +73,7 @@ function decisions (quota) {
   return counts
 }
 
-/** Does something in a folder that is gone afterwards. */
+/** A folder that is gone when the loop over it ends, however it ends. */
 export async function * folders () {
   const folder = await mkdtemp(join(tmpdir(), 'quotum-bench-'))
   try {

@@ -129,7 +129,10 @@ export async function measured ({ what, ours, peers, usMax, watch }, scale) {
     }
     rounds.push(tookUs)
   }
-  const rows = peers.map((peer, index) => row(what, rounds.map(tookUs => [tookUs[0], tookUs[index + 1]]), peer, index === 0 ? usMax : undefined))
+  const rows = peers.map((peer, index) => {
+    const both = rounds.map(tookUs => [tookUs[0], tookUs[index + 1]])
+    return row(what, both, peer, index === 0 ? usMax : undefined)
+  })
   return { rows, notes: seen === undefined ? [] : [seen()] }
 }
 

@@ -1,6 +1,5 @@
 // The peers, each set up as its documentation says, with a limit that nobody reaches.
 
-import { createHash } from 'node:crypto'
 import * as crypto from 'node:crypto'
 
 import { MemoryStore } from 'express-rate-limit'
@@ -10,7 +9,7 @@ import { RateLimiterMemory, RateLimiterRedis, RateLimiterUnion } from 'rate-limi
 import { TOKENS_MAX, verified } from './engine.mjs'
 import { together, UnexpectedError } from './measure.mjs'
 
-export const LIMIT = 1_000_000_000
+const LIMIT = 1_000_000_000
 
 const MINUTE_S = 60
 const DAY_S = 86_400
@@ -49,19 +48,21 @@ export function flexibleOnRedis (client, asks, callers) {
   return { name, loop: together(ask, callers), asks }
 }
 
-/** rate-limiter-flexible in memory, of which every second key is at its limit. */
-export async function flexibleAtLimit (asks, isDenied) {
+/** rate-limiter-flexible in memory, with some keys at their limit. */
+export async function flexibleAtLimit (asks) {
   const limiter = new RateLimiterMemory({ points: LIMIT, duration: DAY_S })
-  for (const key of asks.every.filter(isDenied)) await limiter.block(key, DAY_S)
-  const loop = async keys => {
-    for (const key of keys) {
+  for (const { id, isDenied } of asks.every) {
+    if (isDenied) await limiter.block(id, DAY_S)
+  }
+  const loop = async asked => {
+    for (const { id, isDenied } of asked) {
       let isAllowed = true
       try {
-        await limiter.consume(key)
-      } catch (denial) {
+        await limiter.consume(id)
+      } catch {
         isAllowed = false
       }
-      if (isAllowed === isDenied(key)) throw new UnexpectedError(key)
+      if (isAllowed === isDenied) throw new UnexpectedError(id)
     }
   }
   return { name: 'rate-limiter-flexible, at its limit', loop, asks }
@@ -92,16 +93,17 @@ function cacheByHand (digest) {
   }
 }
 
-const byHash = token => createHash('sha256').update(token).digest('hex')
+const byHash = token => crypto.createHash('sha256').update(token).digest('hex')
 
 /** That cache. */
 export function tokenCache (asks, { ratioMax } = {}) {
   return finding('createHash + lru-cache', cacheByHand(byHash), asks, ratioMax)
 }
 
-/** The same with the digest in one call, which Node has had since 20.12. */
+/** The same with the digest in one call, where Node has it: since 20.12. */
 export function quickTokenCache (asks) {
-  return crypto.hash === undefined ? [] : [finding('crypto.hash + lru-cache', cacheByHand(token => crypto.hash('sha256', token)), asks)]
+  if (crypto.hash === undefined) return []
+  return [finding('crypto.hash + lru-cache', cacheByHand(token => crypto.hash('sha256', token)), asks)]
 }
 
 function finding (name, authenticate, asks, ratioMax) {

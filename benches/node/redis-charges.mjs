@@ -30,13 +30,15 @@ export async function * redisCharges (scale) {
     const exact = await Quota.open(url, { plans: PLANS, lease: 'off' })
     for (const callers of [1, CALLERS]) {
       const contenders = { ours: charging(exact, asks, callers), peers: [flexibleOnRedis(client, asks, callers)] }
-      yield await measured({ what: `exact charge on Redis, ${at(callers)}`, ...contenders }, scale)
+      const what = `exact charge on Redis, ${at(callers)}`
+      yield await measured({ what, ...contenders }, scale)
     }
     await exact.close()
     const quota = await leased(url, ids)
     for (const callers of [1, CALLERS]) {
       const contenders = { ours: granting(quota, asks, callers), peers: [flexibleOnRedis(client, asks, callers)] }
-      yield await measured({ what: `consume, leased from Redis, ${at(callers)}`, ...contenders, watch: () => fromMemory(quota) }, scale)
+      const what = `consume, leased from Redis, ${at(callers)}`
+      yield await measured({ what, ...contenders, watch: () => fromMemory(quota) }, scale)
     }
     await quota.close()
     client.disconnect()
@@ -52,7 +54,7 @@ function granting (quota, asks, callers) {
   return callers === 1 ? consuming(quota, asks) : { name: 'quotum', loop: together(ask, callers), asks }
 }
 
-/** A server that keeps nothing, by its port on loopback. */
+/** The port of a server on loopback that keeps nothing, and is stopped when the loop over it ends. */
 async function * servers () {
   for await (const folder of folders()) {
     const port = await freePort()

@@ -24,7 +24,7 @@ import { workers } from './workers.mjs'
 
 const THEMES = { rates, decisions, denials, tokens, sqlite: sqliteCharges, redis: redisCharges, loop: eventLoop, workers }
 
-const FULL = { rounds: 7, passMs: 100, subjects: 10_000, part: 1 }
+const FULL = { rounds: 7, passMs: 80, subjects: 10_000, part: 1 }
 const QUICK = { rounds: 3, passMs: 10, subjects: 200, part: 0.02 }
 
 await main()
@@ -78,22 +78,15 @@ function tell ({ rows, notes }) {
   for (const note of notes) console.log(`    ${note}`)
 }
 
-/** All ratios beside the first peer of each, and every goal. */
+/** All ratios, and every goal. */
 function end (rows) {
-  console.log('\nratios, by what they are beside')
-  for (const [peer, of] of Map.groupBy?.(rows, row => row.peer) ?? grouped(rows)) {
-    console.log(`  ${peer}`)
-    for (const { what, ratio } of of) console.log(`    ${what.padEnd(44)}${`${ratio.toFixed(3)}x`.padStart(9)}`)
+  console.log('\nratios')
+  for (const what of new Set(rows.map(row => row.what))) {
+    const ratios = rows.filter(row => row.what === what).map(({ ratio, peer }) => `${ratio.toFixed(3)}x of ${peer}`)
+    console.log(`  ${what.padEnd(42)}${ratios.join('; ')}`)
   }
   console.log('\ngoals')
   for (const { what, text, found, isMet } of rows.flatMap(row => row.goals)) {
-    console.log(`  ${isMet ? 'met   ' : 'missed'}  ${what.padEnd(38)}${text.padEnd(42)}${found.padStart(14)}`)
+    console.log(`  ${isMet ? 'met   ' : 'missed'}  ${what.padEnd(42)}${text.padEnd(44)}${found.padStart(12)}`)
   }
-}
-
-/** As `Map.groupBy`, which Node 20 has not. */
-function grouped (rows) {
-  const groups = new Map()
-  for (const row of rows) groups.set(row.peer, [...groups.get(row.peer) ?? [], row])
-  return groups
 }

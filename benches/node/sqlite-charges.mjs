@@ -28,8 +28,9 @@ export async function * sqliteCharges (scale) {
     const { charge, close } = raw(join(folder, 'raw.db'))
     // It holds up the event loop for as long as each takes, so that many callers are no more than one.
     const peers = [{ name: 'better-sqlite3, conditional upsert', loop: ids => ids.forEach(charge), asks }]
-    yield await measured({ what: 'exact charge on SQLite, one caller', ours: charging(quota, asks, 1), peers }, scale)
-    yield await measured({ what: `exact charge on SQLite, ${CALLERS} at once`, ours: charging(quota, asks, CALLERS), peers }, scale)
+    for (const [callers, how] of [[1, 'one caller'], [CALLERS, `${CALLERS} at once`]]) {
+      yield await measured({ what: `exact charge on SQLite, ${how}`, ours: charging(quota, asks, callers), peers }, scale)
+    }
     close()
     await quota.close()
   }

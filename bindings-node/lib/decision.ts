@@ -180,6 +180,7 @@ export function quotaOf (quotas: readonly QuotaState[], metric: string): QuotaSt
 
 type Absent = null | undefined
 
+/** @internal */
 export interface WireQuota {
   metric: string
   period: Period | null
@@ -229,9 +230,10 @@ interface WireDecision {
   repeated: boolean
 }
 
+/** @internal */
 export interface WireIdentity { subject: string, expires_at?: string | Absent, attributes?: Record<string, string> }
 
-/** A decision, and what its own JSON leaves out. */
+/** A decision, and what its own JSON leaves out. @internal */
 export interface WireTold {
   decision: WireDecision
   identity?: WireIdentity
@@ -240,11 +242,12 @@ export interface WireTold {
   reservation?: { number: number, id: string | null, expiresAt: string }
 }
 
-/** A time of the core's; null for none. */
+/** A time of the core's; null for none. @internal */
 export function date (text: string | Absent): Date | null {
   return text === null || text === undefined ? null : new Date(text)
 }
 
+/** @internal */
 export function readQuota (wire: WireQuota): QuotaState {
   return Object.freeze({
     metric: wire.metric,
@@ -264,6 +267,7 @@ export function readQuota (wire: WireQuota): QuotaState {
   })
 }
 
+/** @internal */
 export function readQuotas (wire: WireQuota[]): readonly QuotaState[] {
   return Object.freeze(wire.map(readQuota))
 }
@@ -295,6 +299,7 @@ function readDenial (wire: WireDenial, message: string): Denial {
   })
 }
 
+/** @internal */
 export function readIdentity (wire: WireIdentity): Identity {
   return Object.freeze({
     subject: wire.subject,
@@ -303,6 +308,7 @@ export function readIdentity (wire: WireIdentity): Identity {
   })
 }
 
+/** @internal */
 export function readDecision ({ decision: wire, identity, message, rates }: WireTold): Decision {
   const denied = wire.denied === undefined ? null : readDenial(wire.denied, message ?? '')
   return Object.freeze({
@@ -322,7 +328,7 @@ export function readDecision ({ decision: wire, identity, message, rates }: Wire
   })
 }
 
-/** A decision of the limiter's is told as it is. */
+/** A decision of the limiter's is told as it is. @internal */
 export function readRateDecision (told: RateDecision): RateDecision {
   return Object.freeze({ ...told, windows: readRates(told.windows) })
 }
@@ -353,7 +359,7 @@ function writeDenial (denial: Denial): WireDenial {
   }
 }
 
-/** What the core reads a decision from again. */
+/** What the core reads a decision from again. @internal */
 export function writeDecision (decision: Decision): WireDecision {
   return {
     allowed: decision.allowed,

@@ -42,11 +42,13 @@ export type Retry = 'never' | 'safe' | 'outcome_unknown'
 export interface UnknownName {
   /** `'metric'`, `'plan'`, `'feature'` or `'scope'`. */
   readonly kind: string
+  /** The name that was asked for. */
   readonly name: string
+  /** The names that there are. */
   readonly known: readonly string[]
 }
 
-/** An error as the addon tells it. */
+/** An error as the addon tells it. @internal */
 export interface Failure {
   readonly code: ErrorCode
   readonly message: string

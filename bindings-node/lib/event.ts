@@ -5,6 +5,7 @@ import { date, type Period, type Reason } from './decision.js'
 /** What can happen. */
 export type EventName = (typeof EVENT_NAMES)[number]
 
+/** The names of all events. */
 export const EVENT_NAMES = [
   'quota_check_success',
   'quota_exhausted',
@@ -66,6 +67,7 @@ export interface QuotaEvent {
   readonly detail: unknown
 }
 
+/** @internal */
 export interface WireEvent {
   sequence?: number
   name: EventName
@@ -86,6 +88,7 @@ export interface WireEvent {
   detail?: unknown
 }
 
+/** @internal */
 export function readEvent (wire: WireEvent): QuotaEvent {
   return Object.freeze({
     sequence: wire.sequence ?? 0,

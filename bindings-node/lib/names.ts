@@ -30,36 +30,58 @@ export type Limits = string | readonly string[]
 
 /** A rate, as plans files write it: `'60/minute'`, `['5/minute', '20/hour']`, or a table. */
 export type RateSource = string | readonly string[] | {
+  /** One limit or several, decided together. */
   readonly limits: string | readonly string[]
+  /** How it is counted; `'gcra'` by default. */
   readonly algorithm?: 'gcra' | 'sliding_window' | 'fixed_window'
+  /** Whether processes that share a store share the rate. */
   readonly shared?: boolean
 }
 
 /** One plan of a plans file. See the repository's README for what each part says. */
 export interface PlanSource {
+  /** The name shown to people; the id by default. */
   readonly name?: string
+  /** The name in other languages, by language tag. */
   readonly names?: Readonly<Record<string, string>>
+  /** A sentence for the price list. */
   readonly description?: string
+  /** Its place in lists and in upgrade suggestions, cheapest first. */
   readonly rank?: number
+  /** Whether the public listing and upgrade suggestions show it; `true` by default. */
   readonly visible?: boolean
+  /** Which edition of the plan this is; 1 by default. */
   readonly version?: number
+  /** How many days a trial of it lasts; none by default. */
   readonly trial_days?: number
+  /** How many days after its end a subscription still grants. */
   readonly grace_days?: number
+  /** What it costs, by billing interval, such as `{ monthly: 'BRL 297.00' }`. */
   readonly prices?: Readonly<Record<string, string>>
+  /** Its Stripe price ids, by billing interval. */
   readonly stripe_prices?: Readonly<Record<string, string>>
+  /** What it can do. */
   readonly features?: Readonly<Record<string, FeatureValue>>
+  /** How much it may use, by metric. */
   readonly quotas?: Readonly<Record<string, Limits>>
+  /** How much each member of an account may use of what the account has. */
   readonly member_quotas?: Readonly<Record<string, Limits>>
+  /** How fast it may ask, by scope. */
   readonly rates?: Readonly<Record<string, RateSource>>
+  /** How many times over each of its rates holds; 1 by default. */
   readonly rate_multiplier?: number
   readonly [setting: string]: unknown
 }
 
 /** A plans file, as an object: what `JSON.parse` makes of one in JSON, or the same written in TypeScript. */
 export interface PlansSource {
+  /** The plan of a subject that has no subscription. */
   readonly default_plan: string
+  /** All plans, by id. */
   readonly plans: Readonly<Record<string, PlanSource>>
+  /** Rates of every plan that says nothing else, and of callers who are not known. */
   readonly rates?: Readonly<Record<string, RateSource>>
+  /** The IANA zone of calendar periods; UTC by default. */
   readonly zone?: string
   readonly [setting: string]: unknown
 }
@@ -81,8 +103,12 @@ type PlanOf<P extends PlansSource> = P['plans'][keyof P['plans']]
  * ```
  */
 export interface NamesOf<P extends PlansSource> {
+  /** What any plan counts. */
   metric: KeysOf<PlanOf<P>, 'quotas'> | KeysOf<PlanOf<P>, 'member_quotas'>
+  /** What any plan limits. */
   scope: KeysOf<PlanOf<P>, 'rates'> | KeysOf<P, 'rates'>
+  /** What any plan can do. */
   feature: KeysOf<PlanOf<P>, 'features'>
+  /** The ids of the plans. */
   plan: Extract<keyof P['plans'], string>
 }

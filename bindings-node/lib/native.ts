@@ -17,6 +17,7 @@ interface Addon {
   ask(home: number, engine: number, text: string): Begun
   decide(home: number, engine: number, who: string | number, how: number, scope: number, costs: number): unknown
   authenticate(home: number, engine: number, token: string): unknown
+  pace(home: number, engine: number, scope: number, key: string, isAddress: number): unknown
   numberOf(home: number, name: string): number | null
   nameOf(home: number, number: number): string | null
   dropEngine(home: number, engine: number): void

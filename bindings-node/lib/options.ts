@@ -20,7 +20,10 @@ export interface IdentitySource {
 }
 
 /** What is told of every event: a function, or an `EventEmitter`, which emits each event under its own name. */
-export type Listener = ((event: QuotaEvent) => unknown) | { emit(name: string, event: QuotaEvent): unknown }
+export type Listener = ((event: QuotaEvent) => unknown) | {
+  /** Tells whoever listens to events of this name. */
+  emit(name: string, event: QuotaEvent): unknown
+}
 
 /** What can be chosen about an engine. Time spans are whole milliseconds. */
 export interface QuotaOptions<N extends Names = Names> {
@@ -90,6 +93,7 @@ export interface QuotaOptions<N extends Names = Names> {
 /** What becomes of denials: they are enforced, only told of, or nothing is asked. */
 export type Enforcement = 'enforce' | 'shadow' | 'off'
 
+/** @internal */
 export const ENFORCEMENTS = ['enforce', 'shadow', 'off'] as const
 
 type Write = (name: string, value: unknown) => unknown
@@ -185,12 +189,13 @@ function tell (listener: Listener, text: string): void {
   }
 }
 
-/** An engine's options as the addon reads them, and the functions that it may call. */
+/** An engine's options as the addon reads them, and the functions that it may call. @internal */
 export interface WrittenOptions {
   readonly options: Record<string, unknown>
   readonly functions: readonly number[]
 }
 
+/** @internal */
 export function writeOptions (store: string | Store, given: QuotaOptions): WrittenOptions {
   onlyKeys('options', plain('options', given, 'an object'), NAMES)
   const functions: number[] = []

@@ -52,6 +52,7 @@ export interface CatalogStatus {
   readonly lastError: string | null
 }
 
+/** @internal */
 export interface WirePlan {
   id: string
   name: string
@@ -70,6 +71,7 @@ export interface WirePlan {
   rate_multiplier?: number
 }
 
+/** @internal */
 export interface WireCatalogStatus {
   origin: 'store' | 'file'
   version: number
@@ -84,6 +86,7 @@ function readLimits (limits: Record<string, string | string[]> | undefined): Rea
   return Object.freeze(Object.fromEntries(lists))
 }
 
+/** @internal */
 export function readPlan (wire: WirePlan): Plan {
   return Object.freeze({
     id: wire.id,
@@ -104,10 +107,12 @@ export function readPlan (wire: WirePlan): Plan {
   })
 }
 
+/** @internal */
 export function readPlanList (wire: WirePlan[]): readonly Plan[] {
   return Object.freeze(wire.map(readPlan))
 }
 
+/** @internal */
 export function readCatalogStatus (wire: WireCatalogStatus | null): CatalogStatus | null {
   if (wire === null) return null
   const { origin, version, loaded_at: loadedAt, last_error: lastError } = wire
@@ -167,10 +172,10 @@ export class Plans {
   }
 }
 
-/** Plans as an argument, as the addon reads them. */
+/** Plans as an argument, as the addon reads them. @internal */
 export type WirePlansSource = { path: string } | { json: string }
 
-/** Plans as an argument: `Plans`, a plans file's object, or its path. */
+/** Plans as an argument: `Plans`, a plans file's object, or its path. @internal */
 export function writePlans (argument: string, value: unknown): WirePlansSource {
   if (value instanceof Plans) return { json: value.toJson() }
   if (typeof value === 'string') return { path: text(argument, value) }

@@ -1,7 +1,7 @@
 // The engine: every verb once.
 
 import { onlyKeys, plain, refusedValue, span, text, token, whole, word } from './argument.js'
-import { authenticate, decide, IS_LOOK, IS_TOKEN, MAY_ASK, UNWRITTEN } from './decide.js'
+import { authenticate, decide, IS_LOOK, IS_TOKEN, MAY_ASK, pace, UNWRITTEN } from './decide.js'
 import {
   date, readDecision, readQuotas, readRateDecision,
   type Decision, type Identity, type QuotaState, type RateDecision, type WireQuota, type WireTold,
@@ -33,7 +33,9 @@ export interface SubscriberQuery<N extends Names = Names> {
   readonly after?: string
   /** A part of the subject's id. */
   readonly containing?: string
+  /** The plan that they are on. */
   readonly plan?: N['plan']
+  /** The state of their subscription. */
   readonly status?: Status
   /** The account that they are members of. */
   readonly account?: string
@@ -45,10 +47,13 @@ export interface SubscriberQuery<N extends Names = Names> {
 export interface EventQuery {
   /** The sequence of the last event of the page before. */
   readonly after?: number
+  /** To whom they happened. */
   readonly subject?: string
+  /** What happened. */
   readonly name?: EventName
   /** Whether only changes are read: it is the audit trail then. */
   readonly changesOnly?: boolean
+  /** Whether the last event comes first. */
   readonly newestFirst?: boolean
   /** How many there are on a page; 100 by default. */
   readonly limit?: number
@@ -56,9 +61,13 @@ export interface EventQuery {
 
 /** How the cache of tokens has done. */
 export interface TokenStats {
+  /** Tokens that were known. */
   readonly hits: number
+  /** Tokens that were known to be refused. */
   readonly negativeHits: number
+  /** Tokens for which the verifier was asked. */
   readonly misses: number
+  /** Identities that had to make room for others. */
   readonly evictions: number
 }
 
@@ -343,7 +352,10 @@ export class Quota<N extends Names = Names> implements AsyncDisposable {
    */
   async rate (scope: N['scope'], key: RateKey, cost = 1, options?: CallOptions): Promise<RateDecision> {
     const asked = { scope: text('scope', scope), key: writeRateKey('key', key), cost: whole('cost', cost) }
-    return await this.#ask('rate', asked, (told: RateDecision) => readRateDecision(told), signalOf(options))
+    const signal = signalOf(options)
+    const paced = pace(this.#number, asked.scope, asked.key, asked.cost, signal)
+    if (paced !== UNWRITTEN) return await paced
+    return await this.#ask('rate', asked, (told: RateDecision) => readRateDecision(told), signal)
   }
 
   /** Gives a key its whole allowance back, in every scope, in this process. */

@@ -4,7 +4,10 @@ import { entries, featureValue, onlyKeys, plain, refused, refusedValue, text, to
 import type { Costs, FeatureValue, Names } from './names.js'
 
 /** The key of a rate: any text, or an address. An IPv6 address counts for its /64. */
-export type RateKey = string | { readonly ip: string }
+export type RateKey = string | {
+  /** An IPv4 or IPv6 address. */
+  readonly ip: string
+}
 
 /** Features that a plan must have: names, pairs of a name and a value, or an object of both. */
 export type FeaturesAsked<N extends Names = Names> =
@@ -35,13 +38,15 @@ export interface AdmitRequest<N extends Names = Names> {
   readonly idempotencyKey?: string
 }
 
+/** @internal */
 export const REQUEST_KEYS = ['subject', 'token', 'costs', 'rate', 'rateKey', 'rateCost', 'features', 'idempotencyKey']
 
-/** Costs as the addon reads them: pairs. */
+/** Costs as the addon reads them: pairs. @internal */
 export function writeCosts (costs: unknown): [string, number][] {
   return entries('costs', costs, units)
 }
 
+/** @internal */
 export function writeRateKey (argument: string, key: unknown): RateKey {
   if (typeof key === 'string') return text(argument, key)
   if (typeof key === 'object' && key !== null && typeof (key as { ip?: unknown }).ip === 'string') {
@@ -65,7 +70,7 @@ function writeFeatures (features: unknown): [string, FeatureValue | null][] {
   })
 }
 
-/** A request as the addon reads it. */
+/** A request as the addon reads it. @internal */
 export function writeRequest (request: AdmitRequest): Record<string, unknown> {
   onlyKeys('request', plain('request', request, 'an object'), REQUEST_KEYS)
   const { subject, token: given, costs, rate, rateKey, rateCost, features, idempotencyKey } = request

@@ -13,7 +13,7 @@ export interface CallOptions {
   readonly signal?: AbortSignal
 }
 
-/** Checks a call's options: its signal, if it has one. */
+/** Checks a call's options: its signal, if it has one. @internal */
 export function signalOf (options: CallOptions | undefined, known: readonly string[] = ['signal']): AbortSignal | undefined {
   if (options === undefined) return undefined
   onlyKeys('options', plain('options', options, 'an object'), known)
@@ -34,6 +34,7 @@ export interface Settlement {
 
 interface WireSettlement { at: string, repeated: boolean, consumed: Record<string, number>, overage: Record<string, number> }
 
+/** @internal */
 export function readSettlement (wire: WireSettlement): Settlement {
   return Object.freeze({
     at: date(wire.at) as Date,

@@ -41,6 +41,7 @@ export interface Store {
   begin(): Awaitable<Transaction>
 }
 
+/** @internal */
 export function isStore (value: unknown): value is Store {
   return typeof value === 'object' && value !== null && typeof (value as Partial<Store>).begin === 'function'
 }
@@ -52,7 +53,7 @@ function bytes (method: string, value: unknown): Bytes {
   return value
 }
 
-/** Numbers a store, whose methods the addon then calls. */
+/** Numbers a store, whose methods the addon then calls. @internal */
 export function registerStore (store: Store): number {
   const open = new Map<number, Transaction>()
   let last = 0

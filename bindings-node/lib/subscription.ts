@@ -7,6 +7,7 @@ import type { FeatureValue, Limits, Names } from './names.js'
 /** The states of a subscription. */
 export type Status = 'trialing' | 'active' | 'past_due' | 'paused' | 'canceled'
 
+/** @internal */
 export const STATUSES = ['trialing', 'active', 'past_due', 'paused', 'canceled'] as const
 
 /** What one subject has in place of what its plan says. What is not named is as in the plan. */
@@ -67,17 +68,23 @@ export interface Subscription {
 
 /** A subject that has a subscription, as a listing shows it. */
 export interface Subscriber {
+  /** Who. */
   readonly subject: string
+  /** What it has subscribed to. */
   readonly subscription: Subscription
 }
 
 /** How many subjects have a subscription to a plan in a state. */
 export interface Census {
+  /** The id of the plan. */
   readonly plan: string
+  /** The state. */
   readonly status: Status
+  /** How many subjects. */
   readonly subjects: number
 }
 
+/** @internal */
 export interface WireSubscription {
   plan: string
   status: Status
@@ -90,6 +97,7 @@ export interface WireSubscription {
   overrides?: { features?: Record<string, FeatureValue>, quotas?: Record<string, string[]> }
 }
 
+/** @internal */
 export function readSubscription (wire: WireSubscription): Subscription {
   return Object.freeze({
     plan: wire.plan,
@@ -105,6 +113,7 @@ export function readSubscription (wire: WireSubscription): Subscription {
   })
 }
 
+/** @internal */
 export function readSubscriber (wire: { subject: string, subscription: WireSubscription }): Subscriber {
   return Object.freeze({ subject: wire.subject, subscription: readSubscription(wire.subscription) })
 }
@@ -115,6 +124,7 @@ function readLimits (metric: string, given: unknown): string[] {
   return limits.map(limit => text(metric, limit))
 }
 
+/** @internal */
 export function writeOverrides (overrides: Overrides): Record<string, unknown> {
   const { features, quotas } = overrides
   return {
@@ -130,7 +140,7 @@ function given<T, W> (name: string, value: T | null | undefined, write: (argumen
   return value === undefined || value === null ? {} : { [name]: write(name, value) }
 }
 
-/** A subscription as the addon reads it. */
+/** A subscription as the addon reads it. @internal */
 export function writeSubscription (plan: string, fields: SubscriptionFields): Record<string, unknown> {
   onlyKeys('subscription', plain('subscription', fields, 'an object'), [...FIELDS, 'plan'])
   return {

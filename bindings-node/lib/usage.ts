@@ -30,6 +30,7 @@ export interface Usage {
   readonly quotas: readonly QuotaState[]
 }
 
+/** @internal */
 export interface WireUsage {
   subject: string
   plan: string
@@ -44,6 +45,7 @@ export interface WireUsage {
   quotas: WireQuota[]
 }
 
+/** @internal */
 export function readUsage (wire: WireUsage): Usage {
   return Object.freeze({
     subject: wire.subject,

@@ -1,6 +1,6 @@
 // Builds the addon with cargo, puts it where `lib/native.ts` looks for it, and compiles the TypeScript beside it.
 import { execFileSync } from 'node:child_process'
-import { copyFileSync, rmSync } from 'node:fs'
+import { copyFileSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -19,6 +19,22 @@ rmSync(addon, { force: true })
 copyFileSync(join(target, 'release', libraries[process.platform] ?? 'libquotum_node.so'), addon)
 if (process.platform === 'linux') run('strip', '--strip-debug', addon)
 
+// What is packed carries its licences.
+for (const licence of ['LICENSE-APACHE', 'LICENSE-MIT']) copyFileSync(join(folder, '..', licence), join(folder, licence))
+
 const tsc = join(createRequire(import.meta.url).resolve('typescript/package.json'), '..', 'bin', 'tsc')
-rmSync(join(folder, 'dist'), { recursive: true, force: true })
+for (const made of ['dist', 'types']) rmSync(join(folder, made), { recursive: true, force: true })
 process.stdout.write(run(process.execPath, tsc, '--project', folder))
+
+// Of the declarations, only those are kept that somebody can import, or that these name.
+const { exports: entries } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'))
+const named = Object.values(entries).flatMap(entry => entry.types === undefined ? [] : [entry.types.slice('./types/'.length)])
+for (const name of named) {
+  const text = readFileSync(join(folder, 'types', name), 'utf8')
+  for (const [, other] of text.matchAll(/from '\.\/([^']+)\.js'/g)) {
+    if (!named.includes(`${other}.d.ts`)) named.push(`${other}.d.ts`)
+  }
+}
+for (const name of readdirSync(join(folder, 'types'))) {
+  if (!named.includes(name)) rmSync(join(folder, 'types', name))
+}

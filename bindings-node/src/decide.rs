@@ -6,16 +6,19 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use quotum::rate::{RateDecision, RateState};
+use quotum::token::Authenticated;
 use quotum::{Decision, Denial, Error, OwnedRequest, Quota, QuotaState, Request, ScopeState};
 use smallvec::SmallVec;
 
 use crate::home::Home;
 use crate::names::Names;
 use crate::outcome::{Outcome, closed, panicked};
-use crate::rate::whole_ms;
+use crate::rate::{Limited, whole_ms};
 use crate::raw::Writer;
 use crate::request::told_decision;
-use crate::task::{Begun, Tasks, work};
+use crate::task::{Tasks, work};
+use crate::wire::Key;
 
 /// Who asks.
 pub(crate) enum Asker<'a> {
@@ -61,15 +64,6 @@ impl Told {
             Self::Outcome(_) => 2.0,
             Self::Pending(_) => 3.0,
             Self::Denied(_) => 4.0,
-        }
-    }
-}
-
-impl Begun {
-    pub(crate) fn told(self) -> Told {
-        match self {
-            Self::Done(outcome) => Told::Outcome(outcome),
-            Self::Pending(task) => Told::Pending(task),
         }
     }
 }
@@ -221,8 +215,11 @@ fn write_quota(numbers: &mut Writer<'_>, names: &mut Names, quota: &QuotaState) 
 }
 
 fn write_rate(numbers: &mut Writer<'_>, names: &mut Names, rate: &ScopeState) -> Option<()> {
-    let window = &rate.window;
     numbers.put(f64::from(names.number(&rate.scope)?))?;
+    write_window(numbers, names, &rate.window)
+}
+
+fn write_window(numbers: &mut Writer<'_>, names: &mut Names, window: &RateState) -> Option<()> {
     numbers.put(f64::from(names.number_of_limit(window.limit)?))?;
     numbers.units(Some(window.limit.units))?;
     numbers.units(Some(window.limit.burst))?;
@@ -245,10 +242,46 @@ fn time(at: Option<Timestamp>) -> f64 {
     at.map_or(f64::NAN, |at| at.as_millisecond() as f64)
 }
 
-/// Whom a token speaks for: told as a decision with an identity and nothing else, or as any other outcome.
+/// Whom a token speaks for: told in numbers, as of a decision, and otherwise as any other outcome.
 pub(crate) fn authenticate(home: &Home, engine: u32, token: &str) -> Told {
     let Some(quota) = home.engine(engine, Quota::clone) else { return Told::Outcome(closed()) };
     let token = token.to_owned();
-    let found = async move { quota.authenticate(&token).await.map(quotum::token::Authenticated::identity) };
-    Tasks::begin(home, work(found, |_, identity| Outcome::value(&identity))).told()
+    let found = async move { quota.authenticate(&token).await.map(Authenticated::identity) };
+    let found = Tasks::try_now(home, Box::pin(found), |found| work(found, |_, identity| Outcome::value(&identity)));
+    match found {
+        Ok(Ok(Some(identity))) if identity.attributes.is_empty() => {
+            home.numbers.writer().put(time(identity.expires_at));
+            Told::DecidedFor(Arc::clone(&identity.subject))
+        }
+        Ok(found) => Told::Outcome(Outcome::of(found)),
+        Err(task) => Told::Pending(task),
+    }
+}
+
+/// The limiter alone, for a key: told in numbers where it can be.
+pub(crate) fn pace(home: &Home, engine: u32, scope: usize, key: Key, cost: u64) -> Told {
+    let Some(quota) = home.engine(engine, Quota::clone) else { return Told::Outcome(closed()) };
+    let Some(scope) = home.names.borrow().get(scope).map(Arc::clone) else { return Told::Outcome(panicked()) };
+    let name = Arc::clone(&scope);
+    let paced = async move { quota.rate(&scope, key.borrowed()?, cost).await };
+    let paced = Tasks::try_now(home, Box::pin(paced), |paced| {
+        let name = Arc::clone(&name);
+        work(paced, move |_, paced| Outcome::value(&Limited::of(&name, &paced)))
+    });
+    match paced {
+        Err(task) => Told::Pending(task),
+        Ok(Err(error)) => Told::Outcome(Outcome::error(&error)),
+        Ok(Ok(paced)) => match write_paced(home, &paced) {
+            Some(()) => Told::Decided,
+            None => Told::Outcome(Outcome::value(&Limited::of(&name, &paced))),
+        },
+    }
+}
+
+fn write_paced(home: &Home, paced: &RateDecision) -> Option<()> {
+    let (mut names, mut numbers) = (home.names.borrow_mut(), home.numbers.writer());
+    numbers.put(bits([paced.allowed, paced.never_fits, false]))?;
+    numbers.units(paced.retry_after.map(whole_ms))?;
+    numbers.count(paced.windows().len())?;
+    paced.windows().iter().try_for_each(|window| write_window(&mut numbers, &mut names, window))
 }

@@ -12,9 +12,10 @@ use napi::{Env, Error, Status, ValueType, sys};
 use napi_derive::napi;
 use quotum::UNITS_MAX;
 
-use crate::decide::{Asked, Asker, Told, authenticate, decide};
+use crate::decide::{Asked, Asker, Told, authenticate, decide, pace};
 use crate::home::Home;
 use crate::outcome::panicked;
+use crate::wire::Key;
 
 /// The numbers of a `Float64Array` of the package's, which lives as long as its home.
 pub(crate) struct Numbers {
@@ -243,11 +244,28 @@ unsafe extern "C" fn authenticate_raw(env: sys::napi_env, info: sys::napi_callba
     arguments.told(&home, found.unwrap_or_else(|| Told::Outcome(panicked())))
 }
 
+/// `pace(home, engine, scope, key, isAddress)`, with the cost as the first of the numbers.
+unsafe extern "C" fn pace_raw(env: sys::napi_env, info: sys::napi_callback_info) -> sys::napi_value {
+    // SAFETY: Node-API calls with both of the call.
+    let arguments = unsafe { Arguments::<5>::of(env, info) };
+    let Ok(home) = Home::of(arguments.number(0)) else { return ptr::null_mut() };
+    let (engine, scope) = (arguments.number(1), arguments.number(2) as usize);
+    let is_address = arguments.number(4) != 0;
+    let paced = arguments.with_text(3, |text| {
+        let text = text.to_owned();
+        let key = if is_address { Key::Address { ip: text } } else { Key::Text(text) };
+        // A number that is none cannot be: the package has checked it.
+        guarded(|| pace(&home, engine, scope, key, home.numbers.units(0).unwrap_or(0)))
+    });
+    arguments.told(&home, paced.unwrap_or_else(|| Told::Outcome(panicked())))
+}
+
 type Callback = unsafe extern "C" fn(sys::napi_env, sys::napi_callback_info) -> sys::napi_value;
 
 #[napi(module_exports)]
 pub(crate) fn export(mut exports: Object<'_>, env: Env) -> Result<()> {
-    let functions: [(&str, Callback); 2] = [("decide", decide_raw), ("authenticate", authenticate_raw)];
+    let functions: [(&str, Callback); 3] =
+        [("decide", decide_raw), ("authenticate", authenticate_raw), ("pace", pace_raw)];
     for (name, callback) in functions {
         let mut function = ptr::null_mut();
         let len = isize::try_from(name.len()).unwrap_or(0);

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { inspect } from 'node:util'
 
-import { DeniedError, ManualClock, Plans, Quota, quotaOf, QuotumError, Reservation, throwIfDenied } from 'quotum'
+import { DeniedError, ManualClock, Plans, Quota, quotaOf, QuotumError, throwIfDenied } from 'quotum'
 
 const PLANS = {
   default_plan: 'free',
@@ -341,7 +341,7 @@ describe('reservations', () => {
   test('charge what was used and give the rest back', async () => {
     const subject = somebody()
     const reservation = await quota.reserve(subject, { tokens: 60 }, { ttlMs: 60_000 })
-    assert.ok(reservation instanceof Reservation && reservation.allowed)
+    assert.equal(reservation.allowed, true)
     assert.deepEqual(reservation.expiresAt, new Date(clock.now.getTime() + 60_000))
     assert.equal((await quota.usage(subject)).quotas.find(({ metric }) => metric === 'tokens').held, 60)
     const settlement = await reservation.commit({ tokens: 42 })

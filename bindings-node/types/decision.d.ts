@@ -1,0 +1,147 @@
+import type { FeatureValue } from './names.js';
+/** Why a request is denied. */
+export type Reason = 'quota_exhausted' | 'never_fits' | 'feature_not_in_plan' | 'feature_value_exceeded' | 'trial_expired' | 'subscription_inactive' | 'rate_limited' | 'unauthenticated' | 'store_unavailable';
+/** How often a quota starts afresh. `total` never does. */
+export type Period = 'minute' | 'hour' | 'day' | 'week' | 'month' | 'year' | 'billing_day' | 'billing_week' | 'billing_month' | 'billing_year' | 'total';
+/** Allowed, or denied and why. */
+export interface Decision {
+    /** Whether the request may go on. */
+    readonly allowed: boolean;
+    /** Who asked; null where that is not known. */
+    readonly subject: string | null;
+    /** The id of the plan that decided; null where none did. */
+    readonly plan: string | null;
+    /** Which edition of that plan; null where none decided. */
+    readonly planVersion: number | null;
+    /** The quotas that were asked about, as they stand after the decision. */
+    readonly quotas: readonly QuotaState[];
+    /** The windows of the rate that was asked about, as they stand after the decision. */
+    readonly rates: readonly RateState[];
+    /** Whom the token speaks for, where the request was made with one. */
+    readonly identity: Identity | null;
+    /** Why not, where the request is denied; null where it is allowed. */
+    readonly denied: Denial | null;
+    /** Why the request would have been denied, were the quota enforced; null where it would not. */
+    readonly wouldDeny: Denial | null;
+    /** Why the request is denied, in a word; null where it is allowed. */
+    readonly reason: Reason | null;
+    /** The id of the cheapest plan by rank that would have allowed the request; null where there is none. */
+    readonly upgradeTo: string | null;
+    /** Whether it was allowed without asking the store, which could not answer. */
+    readonly degraded: boolean;
+    /** Whether this is the answer to an earlier request with the same idempotency key, given again. */
+    readonly repeated: boolean;
+}
+/** One quota of a subject, as it stands. */
+export interface QuotaState {
+    /** What is counted. */
+    readonly metric: string;
+    /** How often it starts afresh; null where nothing is counted. */
+    readonly period: Period | null;
+    /** How many units the period allows, bonus included; null without a limit. */
+    readonly limit: number | null;
+    /** Units used in this period. */
+    readonly used: number;
+    /** Units set aside by reservations that are still open. */
+    readonly held: number;
+    /** Units in leased blocks, of which this process knows no use. */
+    readonly leased: number;
+    /** Of these, the units in other processes' blocks. */
+    readonly stranded: number;
+    /** Units granted in this period on top of the plan's limit. */
+    readonly bonus: number;
+    /** Units consumed in this period that did not fit. */
+    readonly overage: number;
+    /** Units left; null without a limit. */
+    readonly remaining: number | null;
+    /** When the period ends; null where it never does. */
+    readonly resetsAt: Date | null;
+    /** How much of the limit is used, in whole percent rounded down; null without a limit. */
+    readonly percent: number | null;
+    /** Whether 80 % or more of the limit is used. */
+    readonly warning: boolean;
+    /** Whether all members of the subject's account share it. */
+    readonly shared: boolean;
+}
+/** How one window of a rate stands. */
+export interface RateState {
+    /** What the rate limits. */
+    readonly scope: string;
+    /** The limit as plans write it, such as `'10/minute'`. */
+    readonly limit: string;
+    /** How many units a window's length allows. */
+    readonly units: number;
+    /** How many of them at once. */
+    readonly burst: number;
+    /** The length of the window, in seconds. */
+    readonly windowS: number;
+    /** The most units that this window would still allow now. */
+    readonly remaining: number;
+    /** How long until the window is as good as unused, in milliseconds rounded up. */
+    readonly resetAfterMs: number;
+}
+/** Why a request is denied, and what would help. */
+export interface Denial {
+    /** The reason, in a word. */
+    readonly reason: Reason;
+    /** The same in a sentence, for developers and logs. */
+    readonly message: string;
+    /** The metric whose quota denied, where one did. Of several, the one that is free again last. */
+    readonly metric: string | null;
+    /** The period of that quota. */
+    readonly period: Period | null;
+    /** How many units were asked for. */
+    readonly requested: number | null;
+    /** The limit of that quota or rate, in units. */
+    readonly limit: number | null;
+    /** How many units of it are used. */
+    readonly used: number | null;
+    /** When that quota starts afresh. */
+    readonly resetsAt: Date | null;
+    /** The scope whose rate denied, where one did. */
+    readonly scope: string | null;
+    /** The length of that rate's window, in seconds. */
+    readonly windowS: number | null;
+    /** How long to wait, in milliseconds, where that is known without a calendar. */
+    readonly retryAfterMs: number | null;
+    /** The feature that denied, where one did. */
+    readonly feature: string | null;
+    /** What was asked of the feature. */
+    readonly featureRequested: FeatureValue | null;
+    /** What the plan has of it. */
+    readonly featureGranted: FeatureValue | null;
+    /** When the trial or the subscription ended. */
+    readonly endedAt: Date | null;
+    /** What the store said, where it could not answer: for operators, not for clients. */
+    readonly cause: string | null;
+    /** The id of the cheapest plan by rank that would have allowed the request; null where there is none. */
+    readonly upgradeTo: string | null;
+}
+/** Whom a token speaks for, as a verifier has found. */
+export interface Identity {
+    /** Who is metered. */
+    readonly subject: string;
+    /** When the token ceases to be valid, if it does by itself. */
+    readonly expiresAt: Date | null;
+    /** What else the host has said of the caller. */
+    readonly attributes: Readonly<Record<string, string>>;
+}
+/** What the limiter alone has decided. */
+export interface RateDecision {
+    /** Whether the cost was taken. */
+    readonly allowed: boolean;
+    /** Whether the cost is above what a window holds unused, so that waiting does not help. */
+    readonly neverFits: boolean;
+    /** How long until the same cost would be taken, in milliseconds rounded up; null if it was, or never will be. */
+    readonly retryAfterMs: number | null;
+    /** Each window, in the order of the rate's limits. */
+    readonly windows: readonly RateState[];
+}
+/**
+ * The tightest quota of a metric: the one with the fewest units left. Undefined where it was not asked about.
+ *
+ * ```js
+ * const { remaining, resetsAt } = quotaOf(decision.quotas, 'searches')
+ * ```
+ */
+export declare function quotaOf(quotas: readonly QuotaState[], metric: string): QuotaState | undefined;

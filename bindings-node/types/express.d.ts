@@ -1,0 +1,66 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { type Admission, type Answer, type Engine, type GateOptions } from './gate.js';
+import type { Names } from './names.js';
+import { Verbs, type Rule } from './rule.js';
+export { admissionOf } from './gate.js';
+export type { Admission, Answer, Engine } from './gate.js';
+export { byAddress } from './rule.js';
+export type { Client, Rule } from './rule.js';
+declare global {
+    namespace Express {
+        interface Request {
+            /** How the request was let in, by `quotum/express`. */
+            quotum?: Admission;
+        }
+    }
+}
+/** A request, with what middlewares have declared to add to it. */
+export interface ExpressRequest extends IncomingMessage, Express.Request {
+}
+/** Goes on to the next handler, or to that of errors. */
+export type Next = (error?: unknown) => void;
+/** What Express calls a `RequestHandler`. */
+export type Handler = (request: IncomingMessage, response: ServerResponse, next: Next) => void;
+/** What can be chosen, besides what the gate knows. */
+export interface ExpressOptions extends GateOptions<ExpressRequest> {
+    /**
+     * Answers in place of this module, where a request is denied or could not be decided. The status and the header fields
+     * have been set; the body is `answer.body`, or one's own.
+     */
+    readonly handler?: (request: ExpressRequest, response: ServerResponse, next: Next, answer: Answer) => unknown;
+}
+/**
+ * Makes handlers that ask an engine before those of a route.
+ *
+ * ```js
+ * const quotas = expressQuotas(quota, { subject: request => request.user?.id, trustedHops: 1 })
+ *
+ * app.get('/search', quotas.admit({ rate: 'api', costs: { searches: 1 } }), search)
+ * app.post('/login', quotas.rate('login', byAddress), login)
+ * app.get('/history', quotas.require('max_history_days', request => Number(request.query.days)), history)
+ * app.post('/chat', quotas.reserve({ tokens: 2_000 }, { ttlMs: 600_000 }), async (request, response) => {
+ *   const { reservation } = request.quotum
+ *   // … stream the answer, and before its end:
+ *   await reservation.commit({ tokens })
+ * })
+ * app.get('/plans', quotas.plans())
+ * app.get('/me', quotas.usage())
+ * ```
+ *
+ * One handler asks the engine once, for all that it names. `quota` may be the promise that `Quota.open` returns.
+ */
+export declare function expressQuotas<N extends Names = Names>(quota: Engine<N>, options?: ExpressOptions): ExpressQuotas<N>;
+/** See {@link expressQuotas}. */
+export declare class ExpressQuotas<N extends Names = Names> extends Verbs<ExpressRequest, N, Handler> {
+    #private;
+    /** The address that a request comes from, behind the trusted proxies, as the key of a rate or as a part of one. */
+    address(request: IncomingMessage): {
+        readonly ip: string;
+    };
+    /** Asks for everything at once: a rate, features and costs, of which all are granted or nothing is charged. */
+    admit(rule: Rule<ExpressRequest, N>): Handler;
+    /** A handler that answers with the plan and all the usage of whoever asks, as JSON: an account page. */
+    usage(): Handler;
+    /** A handler that answers with the plans that there are, cheapest first, as JSON: a price list. */
+    plans(): Handler;
+}
