@@ -5,6 +5,7 @@
 # make simulate  SIM_SEEDS runs of SIM_OPS operations each: several engines, faults, clocks that step
 # make bench    measures beside the raw statement and beside governor, moka and quick_cache: prints ratios
 # make bench-python  measures the wheel beside limits, pyrate-limiter and cachetools: prints ratios
+# make bench-node  measures the addon beside rate-limiter-flexible, express-rate-limit and lru-cache: prints ratios
 # make lint     format, lints, docs
 # make fuzz     runs every fuzz target for FUZZ_SECONDS seconds each (needs a nightly toolchain)
 
@@ -18,7 +19,7 @@ PYTEST := -p no:cacheprovider -o asyncio_default_fixture_loop_scope=function
 SIM_SEEDS := 2000
 SIM_OPS := 5000
 
-.PHONY: demo test test-rust test-shuttle test-planted test-python test-node simulate bench bench-python lint fuzz rust postgres pooler redis python node
+.PHONY: demo test test-rust test-shuttle test-planted test-python test-node simulate bench bench-python bench-node lint fuzz rust postgres pooler redis python node
 
 demo: rust
 	cargo build --release --locked --package replay
@@ -78,6 +79,10 @@ bench-python: rust python redis
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --force-reinstall ./bindings-python
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r benches/python/requirements.txt
 	$(VENV)/bin/python benches/python/run.py
+
+bench-node: rust node redis
+	cd bindings-node && npm ci --no-audit --no-fund && npm run --silent build
+	cd benches/node && npm ci --no-audit --no-fund && node run.mjs
 
 lint: rust
 	cargo fmt --all --check

@@ -42,6 +42,11 @@ test('the lines for ES modules', () => {
   assert.deepEqual(clock, ['true false', 'true'])
 })
 
+test('the lines of the repository\'s own README', () => {
+  const [lines] = [...readFileSync(new URL('README.md', root), 'utf8').matchAll(/```js\n([\s\S]*?)```/g)].map(([, text]) => text)
+  assert.deepEqual(said('repository.mjs', lines.replace('quota.db', 'repository.db')), ["true [ 'day: 4', 'month: 49' ]"])
+})
+
 test('the lines for CommonJS', () => {
   assert.deepEqual(said('lines.cjs', blocks('cjs')[0]), ['true 9'])
 })
