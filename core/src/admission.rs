@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use jiff::Timestamp;
 
 use crate::caller::{Caller, check_subject};
@@ -35,6 +36,8 @@ use crate::usage::hold::Fingerprint;
 #[derive(Debug)]
 pub(crate) struct Admission {
     pub(crate) store: Arc<dyn Store>,
+    /// Whether nobody has to wait for the store.
+    pub(crate) answers_at_once: bool,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ratchet: Ratchet,
     pub(crate) catalog: Arc<Catalog>,
@@ -75,6 +78,20 @@ impl Admission {
         let decision = self.decide(call, request, found).await?;
         self.observer.decided(request.verb(), &decision, call.now, begun);
         Ok(decision)
+    }
+
+    /// The same by a store that answers at once. `None` where somebody else must be waited for, such as a verifier;
+    /// nothing has then been done: the charge is the last that is waited for.
+    pub(crate) fn ask_at_once(
+        self: &Arc<Self>,
+        request: &Request<'_>,
+        found: Found,
+    ) -> Option<Result<Decision, Error>> {
+        // A rate would be taken before, and again by whoever asks again.
+        if !self.answers_at_once || request.pace.is_some() {
+            return None;
+        }
+        self.ask(Wait::Yield, request, found).now_or_never()
     }
 
     /// From the request to the decision.

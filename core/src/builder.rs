@@ -293,7 +293,8 @@ impl Builder {
             detail: format!("no thread could be started for events: {error}"),
             retry: Retry::Safe,
         })?;
-        let admission = self.engine(layered, HoldId::random()?.to_string().into(), observer);
+        let name = HoldId::random()?.to_string();
+        let admission = self.engine(layered, store.answers_at_once(), name.into(), observer);
         // Before anything is cached that may change. A store that fails now is asked again later.
         let call = admission.call(wait);
         admission.begin_or_warn(call).await;
@@ -312,7 +313,7 @@ impl Builder {
         });
         let by_number = |_| format!("process {}", std::process::id());
         let name = HoldId::random().map_or_else(by_number, |id| id.to_string());
-        self.engine(layered, name.into(), observer)
+        self.engine(layered, store.answers_at_once(), name.into(), observer)
     }
 
     fn layered(&self, store: &Arc<dyn Store>) -> Arc<dyn Store> {
@@ -321,7 +322,13 @@ impl Builder {
     }
 
     /// An engine that nothing was asked of yet. `name` is what its changes are marked with.
-    fn engine(&self, store: Arc<dyn Store>, name: Arc<str>, observer: Observer) -> Arc<Admission> {
+    fn engine(
+        &self,
+        store: Arc<dyn Store>,
+        answers_at_once: bool,
+        name: Arc<str>,
+        observer: Observer,
+    ) -> Arc<Admission> {
         let catalog = Catalog::new(Arc::clone(&store), self.plans.clone(), Arc::clone(&self.clock), self.catalog_ttl);
         let feed = Feed::every(self.feed_interval, name);
         let second = self.tokens_in_store.then(|| SecondLevel { store: Arc::clone(&store), followed: feed.seen() });
@@ -335,6 +342,7 @@ impl Builder {
             observer,
             evictions: Evictions::default(),
             store,
+            answers_at_once,
             clock: Arc::clone(&self.clock),
             ratchet: Ratchet::new(),
             catalog: Arc::new(catalog),

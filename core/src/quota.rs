@@ -107,13 +107,14 @@ impl Quota {
     }
 
     /// As [`admit`](Self::admit), where everything that the decision needs is in memory: features, rates,
-    /// quotas without a limit, denials that still hold. `None` where the store or the verifier must be asked;
-    /// nothing has then been done.
+    /// quotas without a limit, units of leased blocks, denials that still hold, and everything but requests with a
+    /// rate where the store itself [answers at once](crate::store::Store::answers_at_once). `None` where a store or
+    /// the verifier must be waited for; nothing has then been done.
     #[must_use]
     pub fn try_admit(&self, request: &Request<'_>) -> Option<Result<Decision, Error>> {
         match self.admission.recall(request) {
             Recalled::Decided(decision) => Some(decision),
-            Recalled::AskStore(_) => None,
+            Recalled::AskStore(found) => self.admission.ask_at_once(request, *found),
         }
     }
 

@@ -261,6 +261,12 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         false
     }
 
+    /// Whether every step is done, or has failed, when it is first polled, and holds nobody up: where nothing but
+    /// memory is asked. [`try_admit`](crate::Quota::try_admit) then asks it too.
+    fn answers_at_once(&self) -> bool {
+        false
+    }
+
     /// What each counter holds, in the order of the keys. A counter never charged holds nothing.
     fn balances<'a>(&'a self, call: Call, keys: &'a [CounterKey]) -> StoreFuture<'a, Vec<Balance>>;
 

@@ -270,6 +270,11 @@ impl Store for Sourced {
         self.store.is_worth_leasing()
     }
 
+    /// The host's functions may take their time.
+    fn answers_at_once(&self) -> bool {
+        self.store.answers_at_once() && self.plans.is_none() && self.subscriptions.is_none()
+    }
+
     fn balances<'a>(&'a self, call: Call, keys: &'a [CounterKey]) -> StoreFuture<'a, Vec<Balance>> {
         self.store.balances(call, keys)
     }

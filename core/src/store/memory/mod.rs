@@ -276,6 +276,10 @@ fn lazily<'a, T: Send + 'a>(step: impl FnOnce() -> T + Send + 'a) -> StoreFuture
 }
 
 impl Store for MemoryStore {
+    fn answers_at_once(&self) -> bool {
+        true
+    }
+
     fn plans(&self, _: Call) -> StoreFuture<'_, Option<StoredPlans>> {
         lazily(move || self.plans.lock().clone())
     }
