@@ -21,9 +21,9 @@ interface Settings { readonly windowS: number, readonly limit: number | undefine
  * those of all keys begin and end together. With the `url` of a store, several processes count together: `limit` units at
  * once, which then come back one by one, one every `windowMs / limit`.
  *
- * Windows are whole seconds, up to a day. `skipFailedRequests` and `skipSuccessfulRequests` are refused, because a hit
- * cannot be taken back; with a `url`, so is a `limit` that is a function or 0. The middleware logs what is refused when it
- * is made, and every request then fails: leave `passOnStoreError` as it is, `false`.
+ * Windows are whole seconds, up to a day. With a `url`, a `limit` that is a function or 0 is refused, and so are
+ * `skipFailedRequests` and `skipSuccessfulRequests`, because a store keeps when units come back and not who took them. The
+ * middleware logs what is refused when it is made, and every request then fails: leave `passOnStoreError` as it is, `false`.
  */
 export class QuotumStore implements Store {
   /** Whether each process counts by itself. */
@@ -53,13 +53,11 @@ export class QuotumStore implements Store {
   }
 
   #read ({ windowMs, limit, skipFailedRequests, skipSuccessfulRequests }: Options): Settings {
-    for (const [option, skips] of Object.entries({ skipFailedRequests, skipSuccessfulRequests })) {
-      if (skips) {
-        throw refused(option, 'true', 'false: a hit cannot be taken back. Count what matters in the handler, by `quota.rate`')
-      }
-    }
     const windowS = windowOf('windowMs', windowMs)
     if (!this.#hits.isShared) return { windowS, limit: undefined }
+    for (const [option, skips] of Object.entries({ skipFailedRequests, skipSuccessfulRequests })) {
+      if (skips) throw refused(option, 'true', 'false, where processes count together: a hit cannot be taken back')
+    }
     if (typeof limit === 'number' && limit > 0) return { windowS, limit: whole('limit', limit) }
     throw refusedValue('limit', limit, 'a number from 1, where processes count together: make a limiter for each limit')
   }
@@ -83,9 +81,10 @@ export class QuotumStore implements Store {
     return count === 0 ? undefined : { totalHits: count, resetTime: new Date(Date.now() + resetMs) }
   }
 
-  /** Rejects: a hit cannot be taken back. */
-  async decrement (): Promise<void> {
-    await Promise.reject(refused('decrement', 'a hit to take back', 'none: what is counted stays so until the window ends'))
+  /** Takes a hit back. Rejects where processes count together. */
+  async decrement (key: string): Promise<void> {
+    if (this.#hits.isShared) throw refused('decrement', 'a hit to take back', 'none, where processes count together')
+    await this.#hits.takeBack(key, this.#set().windowS)
   }
 
   /** Forgets the hits of a key. */

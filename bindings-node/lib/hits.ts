@@ -88,12 +88,29 @@ export class Hits {
 
   /** Counts one more. `limit` is what is allowed in a window; without a store, it need not be known. */
   async add (key: string, windowS: number, limit?: number): Promise<Hit> {
-    return await this.#ask(key, windowS, limit, false)
+    const units = this.#unitsOf(limit)
+    return await this.#ask(units, windowS, async (quota, scope) => {
+      const { allowed, windows, retryAfterMs } = await quota.rate(scope, this.#keyOf(key))
+      const { remaining, resetAfterMs } = windows[0] as RateState
+      return { count: units - remaining + (allowed ? 0 : 1), resetMs: retryAfterMs ?? resetAfterMs }
+    })
   }
 
   /** Looks, and counts nothing. */
   async look (key: string, windowS: number, limit?: number): Promise<Hit> {
-    return await this.#ask(key, windowS, limit, true)
+    const units = this.#unitsOf(limit)
+    return await this.#ask(units, windowS, async (quota, scope) => {
+      const { rates, denied } = await quota.check({ rate: scope, rateKey: this.#keyOf(key) })
+      const { remaining, resetAfterMs } = rates[0] as RateState
+      return { count: units - remaining, resetMs: denied?.retryAfterMs ?? resetAfterMs }
+    })
+  }
+
+  /** Takes one back, of the present window. */
+  async takeBack (key: string, windowS: number): Promise<void> {
+    await this.#ask(this.#unitsOf(undefined), windowS, async (quota, scope) => {
+      await quota.refundRate(scope, this.#keyOf(key))
+    })
   }
 
   /** Gives a key its whole allowance back. */
@@ -114,18 +131,18 @@ export class Hits {
     await (await this.#engine)?.close()
   }
 
-  async #ask (key: string, windowS: number, limit: number | undefined, isLook: boolean): Promise<Hit> {
+  #unitsOf (limit: number | undefined): number {
     const units = this.isShared ? whole('limit', limit) : COUNT_MAX
     if (units === 0) throw refusedValue('limit', limit, 'a number from 1, where processes count together')
+    return units
+  }
+
+  async #ask<T>(units: number, windowS: number, asked: (quota: Quota, scope: string) => Promise<T>): Promise<T> {
     const scope = this.#scopeOf(units, windowS)
     const quota = await this.open()
-    // What never fits takes nothing, and tells how the window stands.
-    const cost = isLook ? units + 1 : 1
     for (let retries = RETRIES; ; retries--) {
       try {
-        const { allowed, windows, retryAfterMs } = await quota.rate(scope, this.#keyOf(key), cost)
-        const { remaining, resetAfterMs } = windows[0] as RateState
-        return { count: units - remaining + (allowed || isLook ? 0 : 1), resetMs: retryAfterMs ?? resetAfterMs }
+        return await asked(quota, scope)
       } catch (error) {
         // The plans were read before this window was known.
         if (retries === 0 || !(error instanceof QuotumError) || error.code !== 'unknown_name') throw error

@@ -242,9 +242,20 @@ export class Quota<N extends Names = Names> implements AsyncDisposable {
     return decided === UNWRITTEN ? this.#try({ subject, costs }) : decided as Decision | undefined
   }
 
-  /** Whether it would be allowed now. Consumes nothing, promises nothing. Rejects as {@link admit} does. */
-  async check (subject: string, costs: Costs<N>, options?: CallOptions): Promise<Decision> {
-    const signal = signalOf(options)
+  /**
+   * Whether it would be allowed now: costs, or everything that a request asks for. Consumes nothing, promises nothing.
+   *
+   * ```js
+   * const { rates } = await quota.check({ rate: 'login', rateKey: { ip: request.ip } })
+   * ```
+   *
+   * Rejects as {@link admit} does.
+   */
+  async check (subject: string, costs: Costs<N>, options?: CallOptions): Promise<Decision>
+  async check (request: AdmitRequest<N>, options?: CallOptions): Promise<Decision>
+  async check (who: string | AdmitRequest<N>, given?: Costs<N> | CallOptions, more?: CallOptions): Promise<Decision> {
+    if (typeof who === 'object') return await this.#admit(who, { isLook: true }, signalOf(given as CallOptions))
+    const [subject, costs, signal] = [who, given as Costs<N>, signalOf(more)]
     const decided = decide(this.#number, text('subject', subject), IS_LOOK | MAY_ASK, subject, costs, undefined, signal)
     return decided === UNWRITTEN ? await this.#admit({ subject, costs }, { isLook: true }, signal) : await decided as Decision
   }
@@ -356,6 +367,15 @@ export class Quota<N extends Names = Names> implements AsyncDisposable {
     const paced = pace(this.#number, asked.scope, asked.key, asked.cost, signal)
     if (paced !== UNWRITTEN) return await paced
     return await this.#ask('rate', asked, (told: RateDecision) => readRateDecision(told), signal)
+  }
+
+  /**
+   * Gives back units that {@link rate} has counted for a key, such as a login that went well where only failures are to
+   * count. Never more than the whole allowance. Rejects with `invalid_argument` for a scope whose rate is shared.
+   */
+  async refundRate (scope: N['scope'], key: RateKey, units = 1, options?: CallOptions): Promise<RateDecision> {
+    const asked = { scope: text('scope', scope), key: writeRateKey('key', key), units: whole('units', units) }
+    return await this.#ask('refundRate', asked, (told: RateDecision) => readRateDecision(told), signalOf(options))
   }
 
   /** Gives a key its whole allowance back, in every scope, in this process. */

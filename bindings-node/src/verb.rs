@@ -60,6 +60,11 @@ enum Ask {
         key: Key,
         cost: u64,
     },
+    RefundRate {
+        scope: String,
+        key: Key,
+        units: u64,
+    },
     ClearRates {
         key: Key,
     },
@@ -218,6 +223,11 @@ impl Ask {
             Self::Rate { scope, key, cost } => {
                 let name = scope.clone();
                 let found = async move { quota.rate(&scope, key.borrowed()?, cost).await };
+                Begin::Work(work(found, move |_, found| Outcome::value(&Limited::of(&name, &found))))
+            }
+            Self::RefundRate { scope, key, units } => {
+                let name = scope.clone();
+                let found = async move { quota.refund_rate(&scope, key.borrowed()?, units).await };
                 Begin::Work(work(found, move |_, found| Outcome::value(&Limited::of(&name, &found))))
             }
             Self::ClearRates { key } => told(async move { quota.clear_rates(key.borrowed()?).await }),

@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
+import { setTimeout } from 'node:timers/promises'
 
 import fastifyRateLimit from '@fastify/rate-limit'
 import express from 'express'
@@ -75,6 +76,18 @@ describe('of express-rate-limit', () => {
     assert.equal((await ask()).status, 429)
   })
 
+  test('requests that are skipped are taken back, and the others count', async t => {
+    const { ask, limiter } = await limited(t, { skipSuccessfulRequests: true })
+    assert.deepEqual(await statuses(ask, 3), [200, 200, 200])
+    for (let wait = 0; (await limiter.getKey('ana')) !== undefined && wait < 100; wait++) await setTimeout(10)
+    assert.equal(await limiter.getKey('ana'), undefined)
+    const counting = await limited(t, { skipFailedRequests: true })
+    assert.deepEqual((await statuses(counting.ask, 4)).sort(), [200, 200, 200, 429])
+    // The one that was denied has failed.
+    for (let wait = 0; (await counting.limiter.getKey('ana')).totalHits !== 3 && wait < 100; wait++) await setTimeout(10)
+    assert.equal((await counting.limiter.getKey('ana')).totalHits, 3)
+  })
+
   test('hits are looked at and reset', async t => {
     const { ask, limiter, store } = await limited(t)
     assert.equal(await limiter.getKey('ana'), undefined)
@@ -93,8 +106,8 @@ describe('of express-rate-limit', () => {
     for (const [option, options, words] of [
       ['windowMs', { windowMs: 1_500 }, /`windowMs`: found 1500, expected whole seconds/],
       ['windowMs', { windowMs: 7 * 86_400_000 }, /a quota of a plan/],
-      ['skipFailedRequests', { skipFailedRequests: true }, /a hit cannot be taken back/],
-      ['skipSuccessfulRequests', { skipSuccessfulRequests: true }, /a hit cannot be taken back/],
+      ['skipFailedRequests', { skipFailedRequests: true, store: { url: `sqlite:${folder(t)}/hits.db` } }, /cannot be taken back/],
+      ['skipSuccessfulRequests', { skipSuccessfulRequests: true, store: { url: `sqlite:${folder(t)}/hits.db` } }, /cannot be taken back/],
       ['limit', { limit: () => 3, store: { url: `sqlite:${folder(t)}/hits.db` } }, /a limiter for each limit/],
     ]) {
       const { ask, errors } = await limited(t, options)
@@ -104,7 +117,9 @@ describe('of express-rate-limit', () => {
     }
     const unused = new ExpressStore()
     await assert.rejects(unused.increment('ana'), /was not given to a limiter/)
-    await assert.rejects(unused.decrement('ana'), { argument: 'decrement' })
+    await assert.rejects(unused.decrement('ana'), /was not given to a limiter/)
+    const shared = new ExpressStore({ url: `sqlite:${folder(t)}/hits.db` })
+    await assert.rejects(shared.decrement('ana'), { argument: 'decrement' })
   })
 
   test('processes that share a store count together, and one gets no more after the other', async t => {

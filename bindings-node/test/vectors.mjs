@@ -106,6 +106,7 @@ const CALLS = {
   reset_usage: (quota, { subject, metric }) => quota.resetUsage(subject, metric),
   feature: (quota, { subject, name }) => quota.feature(subject, name),
   rate: (quota, { scope, key, cost }) => quota.rate(scope, key, cost),
+  refund_rate: (quota, { scope, key, units }) => quota.refundRate(scope, key, units),
   plans: quota => quota.plans(),
   census: quota => quota.census(),
   catalog_status: quota => quota.catalogStatus,

@@ -12,9 +12,9 @@ export type { HitsOptions as QuotumStoreOptions } from './hits.js';
  * those of all keys begin and end together. With the `url` of a store, several processes count together: `limit` units at
  * once, which then come back one by one, one every `windowMs / limit`.
  *
- * Windows are whole seconds, up to a day. `skipFailedRequests` and `skipSuccessfulRequests` are refused, because a hit
- * cannot be taken back; with a `url`, so is a `limit` that is a function or 0. The middleware logs what is refused when it
- * is made, and every request then fails: leave `passOnStoreError` as it is, `false`.
+ * Windows are whole seconds, up to a day. With a `url`, a `limit` that is a function or 0 is refused, and so are
+ * `skipFailedRequests` and `skipSuccessfulRequests`, because a store keeps when units come back and not who took them. The
+ * middleware logs what is refused when it is made, and every request then fails: leave `passOnStoreError` as it is, `false`.
  */
 export declare class QuotumStore implements Store {
     #private;
@@ -29,8 +29,8 @@ export declare class QuotumStore implements Store {
     increment(key: string): Promise<IncrementResponse>;
     /** How a key stands; undefined where it has no hits. */
     get(key: string): Promise<ClientRateLimitInfo | undefined>;
-    /** Rejects: a hit cannot be taken back. */
-    decrement(): Promise<void>;
+    /** Takes a hit back. Rejects where processes count together. */
+    decrement(key: string): Promise<void>;
     /** Forgets the hits of a key. */
     resetKey(key: string): Promise<void>;
     /** Forgets the hits of all keys. Rejects where processes count together. */

@@ -34,6 +34,8 @@ export declare class Hits {
     add(key: string, windowS: number, limit?: number): Promise<Hit>;
     /** Looks, and counts nothing. */
     look(key: string, windowS: number, limit?: number): Promise<Hit>;
+    /** Takes one back, of the present window. */
+    takeBack(key: string, windowS: number): Promise<void>;
     /** Gives a key its whole allowance back. */
     clear(key: string): Promise<void>;
     /** Gives every key its whole allowance back. */

@@ -116,8 +116,17 @@ export declare class Quota<N extends Names = Names> implements AsyncDisposable {
     consume(subject: string, costs: Costs<N>, options?: ConsumeOptions): Promise<Decision>;
     /** The same, where memory can tell; undefined where the store is needed: nothing has been charged then. */
     tryConsume(subject: string, costs: Costs<N>): Decision | undefined;
-    /** Whether it would be allowed now. Consumes nothing, promises nothing. Rejects as {@link admit} does. */
+    /**
+     * Whether it would be allowed now: costs, or everything that a request asks for. Consumes nothing, promises nothing.
+     *
+     * ```js
+     * const { rates } = await quota.check({ rate: 'login', rateKey: { ip: request.ip } })
+     * ```
+     *
+     * Rejects as {@link admit} does.
+     */
     check(subject: string, costs: Costs<N>, options?: CallOptions): Promise<Decision>;
+    check(request: AdmitRequest<N>, options?: CallOptions): Promise<Decision>;
     /** The same, where memory can tell; undefined where the store is needed. */
     tryCheck(subject: string, costs: Costs<N>): Decision | undefined;
     /**
@@ -165,6 +174,11 @@ export declare class Quota<N extends Names = Names> implements AsyncDisposable {
      * ```
      */
     rate(scope: N['scope'], key: RateKey, cost?: number, options?: CallOptions): Promise<RateDecision>;
+    /**
+     * Gives back units that {@link rate} has counted for a key, such as a login that went well where only failures are to
+     * count. Never more than the whole allowance. Rejects with `invalid_argument` for a scope whose rate is shared.
+     */
+    refundRate(scope: N['scope'], key: RateKey, units?: number, options?: CallOptions): Promise<RateDecision>;
     /** Gives a key its whole allowance back, in every scope, in this process. */
     clearRates(key: RateKey, options?: CallOptions): Promise<void>;
     /** The plans that the public may see, by rank. */

@@ -295,6 +295,23 @@ impl Engine {
         self.ask(py, |quota| async move { quota.rate(&scope, key.borrowed(), cost).await })
     }
 
+    /// Give back units that `rate` has counted for a key, such as a login that went well where only failures are to count.
+    /// Never more than the whole allowance.
+    ///
+    /// Raises InvalidArgumentError for a scope whose rate is shared.
+    #[pyo3(signature = (scope, key, units = None, /))]
+    fn refund_rate<'py>(
+        &self,
+        py: Python<'py>,
+        scope: String,
+        key: &Bound<'py, PyAny>,
+        units: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let key = Key::of(key)?.owned()?;
+        let units = units.map_or(Ok(1), |units| large_number("units", units))?;
+        self.ask(py, |quota| async move { quota.refund_rate(&scope, key.borrowed(), units).await })
+    }
+
     /// Give a key its whole allowance back, in every scope, in this process.
     #[pyo3(signature = (key, /))]
     fn clear_rates<'py>(&self, py: Python<'py>, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {

@@ -144,6 +144,8 @@ def asked(quota: quotum.Quota, verb: str, given: Any) -> Any:
             return quota.reset_usage(given["subject"], given["metric"])
         case "rate":
             return quota.rate(given["scope"], rate_key(given["key"]), given.get("cost", 1))
+        case "refund_rate":
+            return quota.refund_rate(given["scope"], rate_key(given["key"]), given["units"])
         case "clear_rates":
             return quota.clear_rates(rate_key(given))
         case "authenticate" | "forget_token" | "forget_subject" | "usage" | "subscription" | "cancel":

@@ -219,6 +219,15 @@ impl Quota {
         block_on(self.inner.rate(scope, key, cost))
     }
 
+    /// Gives back what the limiter has counted for a key. See [`crate::Quota::refund_rate`].
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::Quota::refund_rate`].
+    pub fn refund_rate(&self, scope: &str, key: RateKey<'_>, units: u64) -> Result<RateDecision, Error> {
+        block_on(self.inner.refund_rate(scope, key, units))
+    }
+
     /// Gives a key its whole allowance back. See [`crate::Quota::clear_rates`].
     ///
     /// # Errors

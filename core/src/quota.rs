@@ -285,6 +285,29 @@ impl Quota {
         self.admission.rate(self.wait, scope, key, cost).await
     }
 
+    /// Gives back `units` that [`rate`](Self::rate) has counted for a key, such as a login that went well where only
+    /// failures are to count; says how the windows stand. Never more than the whole allowance, and of a window only
+    /// what the present one has counted.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let plans = quotum::Plans::from_toml("default_plan = 'free'\nrates = { login = '1/minute' }\n[plans.free]")?;
+    /// # let quota = quotum::blocking::Quota::builder().plans(plans).open("memory:")?;
+    /// assert!(quota.rate("login", "ana".into(), 1)?.allowed);
+    /// assert_eq!(quota.refund_rate("login", "ana".into(), 1)?.windows()[0].remaining, 1);
+    /// assert!(quota.rate("login", "ana".into(), 1)?.allowed);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`rate`](Self::rate), and [`Error::InvalidArgument`] for a scope whose rate is shared: a store keeps when
+    /// units come back, and not who has taken them.
+    pub async fn refund_rate(&self, scope: &str, key: RateKey<'_>, units: u64) -> Result<RateDecision, Error> {
+        self.admission.refund_rate(self.wait, scope, key, units).await
+    }
+
     /// Gives a key its whole allowance back, in every scope, in this process. The audit log says so: a text as the
     /// event's subject, an address in its detail.
     ///

@@ -75,6 +75,26 @@ impl Admission {
         Ok(self.decide_rate(self.call(wait), &paced, Purpose::Charge).await)
     }
 
+    /// Gives back what the limiter alone has counted for a key.
+    pub(crate) async fn refund_rate(
+        self: &Arc<Self>,
+        wait: Wait,
+        scope: &str,
+        key: RateKey<'_>,
+        units: u64,
+    ) -> Result<RateDecision, Error> {
+        check_cost(units)?;
+        let plans = self.plans(wait).await?;
+        let scope = plans.scope(scope)?;
+        let Some(rate) = plans.shared_rate(scope) else { return Ok(RateDecision::never()) };
+        if rate.shared {
+            let expected =
+                "a scope whose rate is counted in memory: a store keeps when units come back, not who took them";
+            return Err(Error::argument("scope", format!("{scope:?}, which is shared"), expected));
+        }
+        Ok(self.rates.refund(scope, key, rate, 1, units, self.clock.monotonic()))
+    }
+
     /// The decision of a request's rate, where that is made in the store.
     pub(crate) async fn paced_in_store(
         &self,

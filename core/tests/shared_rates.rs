@@ -1,7 +1,7 @@
 //! Rates that are counted in the store, for all engines on it.
 
 #![cfg(feature = "faults")]
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,6 +54,17 @@ fn engines_share_one_allowance_and_local_rates_are_each_ones_own() {
     shop.clock.advance(Duration::from_secs(20));
     assert!(engines[1].rate("login", "203.0.113.7".into(), 1).unwrap().allowed);
     assert!(!engines[0].rate("login", "203.0.113.7".into(), 1).unwrap().allowed);
+}
+
+#[test]
+fn what_a_store_has_counted_is_not_given_back_and_what_memory_has_is() {
+    let quota = Shop::new().engine();
+    assert!(quota.rate("local", "ana".into(), 3).unwrap().allowed);
+    assert_eq!(quota.refund_rate("local", "ana".into(), 2).unwrap().windows()[0].remaining, 2);
+    let refused = quota.refund_rate("login", "ana".into(), 1).unwrap_err().to_string();
+    assert!(refused.starts_with("argument `scope`: found \"login\", which is shared, expected"), "{refused}");
+    assert!(quota.refund_rate("local", "ana".into(), 0).unwrap_err().to_string().starts_with("argument `cost`"));
+    assert!(quota.refund_rate("nowhere", "ana".into(), 1).is_err());
 }
 
 #[test]

@@ -1009,6 +1009,12 @@ class Quota(Engine):
         """The limiter alone: count cost on a scope's rate, for a key that need not be a subject: any text, or an
         address of `ipaddress`. An IPv6 address counts for its /64.
         """
+    def refund_rate(self, scope: str, key: _RateKey, units: int | None = None, /) -> RateDecision:
+        """Give back units that `rate` has counted for a key, such as a login that went well where only failures are to count.
+        Never more than the whole allowance.
+
+        Raises InvalidArgumentError for a scope whose rate is shared.
+        """
     def clear_rates(self, key: _RateKey, /) -> None:
         """Give a key its whole allowance back, in every scope, in this process."""
     def plans(self) -> list[Plan]:
@@ -1269,6 +1275,12 @@ class AsyncQuota(Engine):
     async def rate(self, scope: str, key: _RateKey, cost: int | None = None, /) -> RateDecision:
         """The limiter alone: count cost on a scope's rate, for a key that need not be a subject: any text, or an
         address of `ipaddress`. An IPv6 address counts for its /64.
+        """
+    async def refund_rate(self, scope: str, key: _RateKey, units: int | None = None, /) -> RateDecision:
+        """Give back units that `rate` has counted for a key, such as a login that went well where only failures are to count.
+        Never more than the whole allowance.
+
+        Raises InvalidArgumentError for a scope whose rate is shared.
         """
     async def clear_rates(self, key: _RateKey, /) -> None:
         """Give a key its whole allowance back, in every scope, in this process."""

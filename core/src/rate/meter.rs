@@ -151,6 +151,25 @@ impl Meter {
         }
     }
 
+    /// The state after `units` that it had admitted are given back: those of the present window only, because what an
+    /// earlier one has admitted weighs less by now.
+    pub(super) fn refund(&self, state: State, units: u64, now_ns: u64) -> State {
+        State::pack(match self.algorithm {
+            Algorithm::Gcra => {
+                let back_ns = units.saturating_mul(self.interval_ns);
+                Use::Gcra { tat_ns: self.tat_ns(state, now_ns).saturating_sub(back_ns).max(now_ns) }
+            }
+            Algorithm::SlidingWindow => {
+                let Counts { start_s, before, count, .. } = self.counts(state, now_ns);
+                Use::Sliding { end_s: start_s + 2 * self.window_s, before, count: count.saturating_sub(units) }
+            }
+            Algorithm::FixedWindow => {
+                let (end_s, count) = self.count(state, now_ns);
+                Use::Fixed { end_s, count: count.saturating_sub(units) }
+            }
+        })
+    }
+
     /// An idle key gains nothing: time that passed unused does not add to the burst.
     fn tat_ns(&self, state: State, now_ns: u64) -> u64 {
         match state.unpack() {

@@ -151,6 +151,34 @@ impl RateTable {
         })
     }
 
+    /// Gives `units` that were taken back to every window of `rate`, multiplied, and says how they stand.
+    ///
+    /// Never more than the whole allowance, and of windows only what the present one has counted. A key that has lost
+    /// its cell gets nothing back: what it starts from is the debt of others too.
+    pub fn refund(
+        &self,
+        scope: &str,
+        key: RateKey<'_>,
+        rate: &Rate,
+        multiplier: u32,
+        units: u64,
+        now: Duration,
+    ) -> RateDecision {
+        let now_ns = nanoseconds(now);
+        let (line, tag) = self.find(self.place(scope, key));
+        with_windows(rate, multiplier, tag, |windows| {
+            let mut set = line.0.lock();
+            for window in &*windows {
+                let Some(place) = set.place(window.tag) else { continue };
+                let state = window.meter.refund(set.read(Some(place), &window.meter, now_ns), units, now_ns);
+                set.write(Some(place), window.tag, state, |_| false, now_ns);
+            }
+            let allowed = weigh(&set, windows, 0, now_ns);
+            drop(set);
+            answer(windows, allowed, false, now_ns)
+        })
+    }
+
     /// Gives a key its whole allowance back, in the windows of `rate`.
     ///
     /// In a set that is crowded, the key may lose its cell again before it asks, and then starts from the

@@ -195,6 +195,68 @@ fn scopes_keys_and_tables_are_apart() {
 }
 
 #[test]
+fn what_is_given_back_is_as_if_it_had_not_been_taken() {
+    for algorithm in Algorithm::ALL {
+        let rate = rate(algorithm, &["10/minute", "40/hour"]);
+        let (table, other) = (RateTable::with_capacity(100), RateTable::with_capacity(100));
+        for second in [0, 7, 20, 61, 75] {
+            assert_eq!(ask(&table, &rate, 2, second), ask(&other, &rate, 2, second));
+            assert!(ask(&table, &rate, 1, second).allowed, "{algorithm} at {second} s");
+            let back = table.refund("api", "ana".into(), &rate, 1, 1, Duration::from_secs(second));
+            assert_eq!(back.windows(), ask(&other, &rate, 0, second).windows(), "{algorithm} at {second} s");
+            assert_eq!(back.windows(), ask(&table, &rate, 0, second).windows());
+        }
+    }
+}
+
+#[test]
+fn no_more_is_given_back_than_the_whole_allowance() {
+    for algorithm in Algorithm::ALL {
+        let rate = rate(algorithm, &["10/minute"]);
+        let table = RateTable::with_capacity(100);
+        assert_eq!(passed(&table, &rate, 4, 0), 4);
+        for units in [3, u64::MAX, u64::MAX] {
+            table.refund("api", "ana".into(), &rate, 1, units, Duration::ZERO);
+        }
+        assert_eq!(passed(&table, &rate, 30, 0), 10, "{algorithm}");
+        // Nor where nothing was taken.
+        let idle = RateTable::with_capacity(100);
+        idle.refund("api", "ana".into(), &rate, 1, 5, Duration::from_secs(30));
+        assert_eq!(passed(&idle, &rate, 30, 30), 10, "{algorithm}");
+    }
+}
+
+#[test]
+fn what_an_earlier_window_has_counted_is_not_given_back_to_this_one() {
+    for algorithm in [Algorithm::FixedWindow, Algorithm::SlidingWindow] {
+        let rate = rate(algorithm, &["10/minute"]);
+        let table = RateTable::with_capacity(100);
+        assert_eq!(passed(&table, &rate, 10, 59), 10);
+        let left = ask(&table, &rate, 0, 61).windows()[0].remaining;
+        let back = table.refund("api", "ana".into(), &rate, 1, 10, Duration::from_secs(61));
+        assert_eq!(back.windows()[0].remaining, left, "{algorithm}");
+    }
+}
+
+#[test]
+fn a_key_that_others_have_crowded_out_gets_nothing_back() {
+    let rate = rate(Algorithm::FixedWindow, &["10/minute"]);
+    let table = RateTable::with_capacity(9);
+    assert_eq!(passed(&table, &rate, 10, 0), 10);
+    for other in 0..5_000 {
+        let key = format!("other-{other}");
+        for _ in 0..10 {
+            let _asked = table.decide("api", key.as_str().into(), &rate, 1, 1, Duration::ZERO);
+        }
+        // Whoever is crowded out by then starts from what the others have used.
+        let _back = table.refund("api", key.as_str().into(), &rate, 1, 1, Duration::ZERO);
+    }
+    assert_eq!(passed(&table, &rate, 30, 0), 0);
+    table.refund("api", "ana".into(), &rate, 1, 10, Duration::ZERO);
+    assert!(passed(&table, &rate, 30, 0) <= 10);
+}
+
+#[test]
 fn a_cleared_key_has_its_whole_allowance_even_in_a_crowded_set() {
     let (table, rate) = (RateTable::with_capacity(9), rate(Algorithm::Gcra, &["2/minute", "5/hour"]));
     assert_eq!(passed(&table, &rate, 10, 0), 2);

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use crate::bench::{Bench, Named, plans_of};
 
 /// Every verb, those of the clock and the surroundings too.
-pub(crate) const ALL: [&str; 36] = [
+pub(crate) const ALL: [&str; 37] = [
     "advance_s",
     "advance_ms",
     "set_wall",
@@ -36,6 +36,7 @@ pub(crate) const ALL: [&str; 36] = [
     "require",
     "require_value",
     "rate",
+    "refund_rate",
     "clear_rates",
     "plans",
     "catalog_status",
@@ -182,6 +183,11 @@ fn decided(quota: &Quota, given: &Given<'_>) -> Result<Option<Answer>, Mistake> 
             given.only(&["scope", "key", "cost"])?;
             let cost = given.value.get("cost").map_or(Some(1), Value::as_u64).ok_or("rate needs a whole cost")?;
             json_of(quota.rate(given.text("scope")?, rate_key(&given.value["key"])?, cost))
+        }
+        "refund_rate" => {
+            given.only(&["scope", "key", "units"])?;
+            let units = given.value["units"].as_u64().ok_or("refund_rate needs whole units")?;
+            json_of(quota.refund_rate(given.text("scope")?, rate_key(&given.value["key"])?, units))
         }
         "authenticate" => json_of(quota.authenticate(given.plain()?).map(|answer| answer.identity())),
         "usage" => json_of(quota.usage(given.plain()?)),
