@@ -39,7 +39,7 @@ export function whole (argument: string, value: unknown): number {
 /** A number of units; an error names the metric. */
 export function units (metric: string, value: unknown): number {
   if (!Number.isSafeInteger(value) || (value as number) < 0) {
-    throw refusedValue(metric, value, `a whole number from 0 to ${Number.MAX_SAFE_INTEGER} units`)
+    throw refusedValue(metric, value, `a whole number of units, up to ${Number.MAX_SAFE_INTEGER}`)
   }
   return value as number
 }

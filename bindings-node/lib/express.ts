@@ -22,8 +22,15 @@ declare global {
   }
 }
 
-/** A request, with what middlewares have declared to add to it. */
-export interface ExpressRequest extends IncomingMessage, Express.Request {}
+/** A request, with what middlewares have declared to add to it, and what Express and its parsers have put there. */
+export interface ExpressRequest extends IncomingMessage, Express.Request {
+  /** What a parser has read of the body. */
+  readonly body?: any
+  /** The parameters of the route. */
+  readonly params?: any
+  /** The query. */
+  readonly query?: any
+}
 
 /** Goes on to the next handler, or to that of errors. */
 export type Next = (error?: unknown) => void
@@ -31,13 +38,16 @@ export type Next = (error?: unknown) => void
 /** What Express calls a `RequestHandler`. */
 export type Handler = (request: IncomingMessage, response: ServerResponse, next: Next) => void
 
+/** What Express calls an `ErrorRequestHandler`. */
+export type ErrorHandler = (error: unknown, request: IncomingMessage, response: ServerResponse, next: Next) => void
+
 /** What can be chosen, besides what the gate knows. */
 export interface ExpressOptions extends GateOptions<ExpressRequest> {
   /**
    * Answers in place of this module, where a request is denied or could not be decided. The status and the header fields
-   * have been set; the body is `answer.body`, or one's own.
+   * have been set; the body is `answer.body`, a problem document in JSON, or one's own.
    */
-  readonly handler?: (request: ExpressRequest, response: ServerResponse, next: Next, answer: Answer) => unknown
+  handler? (request: ExpressRequest, response: ServerResponse, next: Next, answer: Answer): unknown
 }
 
 /**
@@ -108,6 +118,23 @@ export class ExpressQuotas<N extends Names = Names> extends Verbs<ExpressRequest
     return this.#telling(async request => await this.#gate.plans(request))
   }
 
+  /**
+   * A handler of errors, to be put after all others: what an endpoint asks the engine itself, such as `commit`, may be denied
+   * or fail too, and is answered as a denial before it would have been. Other errors go on to the next handler.
+   *
+   * ```js
+   * app.use(quotas.errors())
+   * ```
+   */
+  errors (): ErrorHandler {
+    return (error, request, response, next) => {
+      const answer = this.#gate.answer(error, request as ExpressRequest)
+      if (answer === null || response.headersSent) return next(error)
+      tell(response, { admission: null, fields: answer.fields, answer })
+      this.#refuse(request as ExpressRequest, response, next, answer).catch(next)
+    }
+  }
+
   #telling<T>(found: (request: ExpressRequest) => Promise<Told<T>>): Handler {
     return this.#handling(async (request, response, next) => {
       const { value, answer } = await found(request)
@@ -121,9 +148,13 @@ export class ExpressQuotas<N extends Names = Names> extends Verbs<ExpressRequest
   }
 
   async #refuse (request: ExpressRequest, response: ServerResponse, next: Next, answer: Answer): Promise<false> {
-    response.statusCode = answer.status
-    if (this.#handler === undefined) refuse(response, answer)
-    else await this.#handler(request, response, next, answer)
+    if (this.#handler === undefined) {
+      refuse(response, answer)
+    } else {
+      response.statusCode = answer.status
+      response.setHeader('content-type', answer.contentType)
+      await this.#handler(request, response, next, answer)
+    }
     return false
   }
 

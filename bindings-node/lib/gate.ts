@@ -209,6 +209,11 @@ export class Gate<R> {
     }
   }
 
+  /** What to send for an error of the engine's, which an endpoint has met itself; null for any other. */
+  answer (error: unknown, request: R): Answer | null {
+    return error instanceof QuotumError ? this.#refusal(error, undefined, request) : null
+  }
+
   /** What to send in place of what was asked for. What is not a denial is told. */
   #refusal (error: QuotumError, quota: Quota | undefined, request: R): Answer {
     const { fields, denied } = this.#mapping.answerError(error, timeOf(quota))

@@ -81,6 +81,9 @@ export class Mapping {
   }
 }
 
+/** What `Quota.metrics` is, as a content type. */
+export const METRICS_TYPE = 'application/openmetrics-text; version=1.0.0; charset=utf-8'
+
 /** Header fields of a request, as Node's `IncomingMessage` has them. */
 export type HeaderFields = Readonly<Record<string, string | readonly string[] | undefined>>
 

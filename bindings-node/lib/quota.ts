@@ -45,7 +45,7 @@ export interface SubscriberQuery<N extends Names = Names> {
 
 /** Which events are read from the store's log, in pages. */
 export interface EventQuery {
-  /** The sequence of the last event of the page before. */
+  /** Only events after the one of this sequence: the last of the page before. Also where the newest comes first. */
   readonly after?: number
   /** To whom they happened. */
   readonly subject?: string
@@ -407,8 +407,8 @@ export class Quota<N extends Names = Names> implements AsyncDisposable {
   }
 
   /** The subscription of a subject as the store has it; null for a subject on the default plan. */
-  async subscription (subject: string, options?: CallOptions): Promise<Subscription | null> {
-    const read = (told: WireSubscription | null): Subscription | null => told === null ? null : readSubscription(told)
+  async subscription (subject: string, options?: CallOptions): Promise<Subscription<N> | null> {
+    const read = (told: WireSubscription | null): Subscription<N> | null => told === null ? null : readSubscription(told)
     return await this.#ask('subscription', { subject: text('subject', subject) }, read, signalOf(options))
   }
 
@@ -425,16 +425,16 @@ export class Quota<N extends Names = Names> implements AsyncDisposable {
   }
 
   /** Ends a subject's subscription. What is paid for until `expiresAt` still grants. */
-  async cancel (subject: string, options?: CallOptions): Promise<Subscription> {
-    const read = (told: WireSubscription): Subscription => readSubscription(told)
+  async cancel (subject: string, options?: CallOptions): Promise<Subscription<N>> {
+    const read = (told: WireSubscription): Subscription<N> => readSubscription(told)
     return await this.#ask('cancel', { subject: text('subject', subject) }, read, signalOf(options))
   }
 
   /** Gives a subject features and limits of its own, in place of all it had of its own before. */
-  async setOverrides (subject: string, overrides: Overrides<N>, options?: CallOptions): Promise<Subscription> {
+  async setOverrides (subject: string, overrides: Overrides<N>, options?: CallOptions): Promise<Subscription<N>> {
     onlyKeys('overrides', plain('overrides', overrides, 'an object'), ['features', 'quotas'])
     const asked = { subject: text('subject', subject), overrides: writeOverrides(overrides) }
-    return await this.#ask('setOverrides', asked, (told: WireSubscription) => readSubscription(told), signalOf(options))
+    return await this.#ask('setOverrides', asked, (told: WireSubscription) => readSubscription<N>(told), signalOf(options))
   }
 
   /** Switches enforcement, of everything or of one metric. At once in this process, within a second in others. */
@@ -445,16 +445,16 @@ export class Quota<N extends Names = Names> implements AsyncDisposable {
   }
 
   /** Subjects that have a subscription, in the order of their ids, in pages. */
-  async subscribers (query: SubscriberQuery<N> = {}, options?: CallOptions): Promise<readonly Subscriber[]> {
+  async subscribers (query: SubscriberQuery<N> = {}, options?: CallOptions): Promise<readonly Subscriber<N>[]> {
     const status = (name: string, value: unknown): Status => word(name, value, STATUSES)
     const asked = fields('query', query, { after: text, containing: text, plan: text, status, account: text, limit: whole })
-    const read = (all: Parameters<typeof readSubscriber>[0][]): readonly Subscriber[] => Object.freeze(all.map(readSubscriber))
+    const read = (all: Parameters<typeof readSubscriber>[0][]): readonly Subscriber<N>[] => Object.freeze(all.map(one => readSubscriber<N>(one)))
     return await this.#ask('subscribers', { limit: PAGE, ...asked }, read, signalOf(options))
   }
 
   /** How many subjects are on each plan, by the state of their subscription. */
-  async census (options?: CallOptions): Promise<readonly Census[]> {
-    return await this.#ask('census', {}, (all: Census[]) => Object.freeze(all.map(one => Object.freeze(one))), signalOf(options))
+  async census (options?: CallOptions): Promise<readonly Census<N>[]> {
+    return await this.#ask('census', {}, (all: Census<N>[]) => Object.freeze(all.map(one => Object.freeze(one))), signalOf(options))
   }
 
   /** Reads the store's log, in pages. With `changesOnly` it is the audit trail: who changed what, and when. */
@@ -503,7 +503,7 @@ export class Quota<N extends Names = Names> implements AsyncDisposable {
     return Object.freeze({ hits, negativeHits, misses, evictions })
   }
 
-  /** Everything that there is to measure, as OpenMetrics text for Prometheus. */
+  /** Everything that there is to measure, as OpenMetrics text for Prometheus: see `METRICS_TYPE` of `quotum/http`. */
   metrics (): string {
     return this.#askNow('metrics')
   }

@@ -27,10 +27,13 @@ export type CostParts<R, N extends Names = Names> =
   | { readonly [M in N['metric']]?: Part<R, number> }
   | Find<R, Costs<N>>
 
-/** Features that a rule requires: names, pairs of a name and a value, or an object of both. */
+/**
+ * Features that a rule requires: names, pairs of a name and a value, or an object of both. Where a function finds nothing,
+ * that feature is not required.
+ */
 export type FeatureParts<R, N extends Names = Names> =
-  | readonly (N['feature'] | readonly [N['feature'], Part<R, FeatureValue>])[]
-  | { readonly [F in N['feature']]?: Part<R, FeatureValue> }
+  | readonly (N['feature'] | readonly [N['feature'], Part<R, FeatureValue | undefined>])[]
+  | { readonly [F in N['feature']]?: Part<R, FeatureValue | undefined> }
 
 /** What every request to an endpoint asks for: a rate, features and costs, all or nothing. */
 export interface Rule<R, N extends Names = Names> {
@@ -133,7 +136,10 @@ export class Asking<R> {
     if (rateCost !== undefined) asked.rateCost = await found(rateCost)
     if (this.#features.length > 0) {
       const features = await all(this.#features)
-      asked.features = features.map(([name, value]) => value === undefined ? name : [name, value])
+      // What a function does not find is not required; a name alone is.
+      const isAsked = (value: unknown, part: unknown): boolean => value !== undefined || part === undefined
+      const wanted = features.filter(([, value], at) => isAsked(value ?? undefined, this.#features[at]?.[1]))
+      asked.features = wanted.map(([name, value]) => value === undefined ? name : [name, value])
     }
     const key = idempotencyKey === undefined ? undefined : await found(idempotencyKey)
     // A header field that was sent several times is one value, says HTTP.
@@ -153,9 +159,8 @@ export abstract class Verbs<R, N extends Names, Made> {
   }
 
   /** Requires a feature of the caller's plan, or as much of it as `value`. */
-  require (feature: N['feature'], value?: Part<R, FeatureValue>): Made {
-    const features: readonly (N['feature'] | readonly [N['feature'], Part<R, FeatureValue>])[] =
-      value === undefined ? [feature] : [[feature, value]]
+  require (feature: N['feature'], value?: Part<R, FeatureValue | undefined>): Made {
+    const features: FeatureParts<R, N> = value === undefined ? [feature] : [[feature, value]]
     return this.admit({ features })
   }
 

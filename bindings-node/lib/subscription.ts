@@ -23,17 +23,17 @@ export interface SubscriptionFields<N extends Names = Names> extends Overrides<N
   /** The state it is in; `'active'` by default. */
   readonly status?: Status
   /** When it came into that state; now, by default. */
-  readonly since?: Date
+  readonly since?: Date | null
   /** When its trial ends. */
-  readonly trialEndsAt?: Date
+  readonly trialEndsAt?: Date | null
   /** When what was paid for ends. */
-  readonly expiresAt?: Date
+  readonly expiresAt?: Date | null
   /** From when billing periods are counted. */
-  readonly anchor?: Date
+  readonly anchor?: Date | null
   /** The IANA zone of its calendar periods, where it is not that of the plans. */
-  readonly zone?: string
+  readonly zone?: string | null
   /** The account it belongs to, such as its team. */
-  readonly account?: string
+  readonly account?: string | null
 }
 
 /** A subscription, as a function of the host's says it. */
@@ -43,9 +43,9 @@ export interface SubscriptionSource<N extends Names = Names> extends Subscriptio
 }
 
 /** Which plan a subject is on, since when and until when. */
-export interface Subscription {
+export interface Subscription<N extends Names = Names> {
   /** The id of the plan. */
-  readonly plan: string
+  readonly plan: N['plan']
   /** The state it is in. */
   readonly status: Status
   /** When it came into that state. */
@@ -67,17 +67,17 @@ export interface Subscription {
 }
 
 /** A subject that has a subscription, as a listing shows it. */
-export interface Subscriber {
+export interface Subscriber<N extends Names = Names> {
   /** Who. */
   readonly subject: string
   /** What it has subscribed to. */
-  readonly subscription: Subscription
+  readonly subscription: Subscription<N>
 }
 
 /** How many subjects have a subscription to a plan in a state. */
-export interface Census {
+export interface Census<N extends Names = Names> {
   /** The id of the plan. */
-  readonly plan: string
+  readonly plan: N['plan']
   /** The state. */
   readonly status: Status
   /** How many subjects. */
@@ -98,9 +98,9 @@ export interface WireSubscription {
 }
 
 /** @internal */
-export function readSubscription (wire: WireSubscription): Subscription {
+export function readSubscription<N extends Names> (wire: WireSubscription): Subscription<N> {
   return Object.freeze({
-    plan: wire.plan,
+    plan: wire.plan as N['plan'],
     status: wire.status,
     since: date(wire.since) as Date,
     trialEndsAt: date(wire.trial_ends_at),
@@ -114,8 +114,8 @@ export function readSubscription (wire: WireSubscription): Subscription {
 }
 
 /** @internal */
-export function readSubscriber (wire: { subject: string, subscription: WireSubscription }): Subscriber {
-  return Object.freeze({ subject: wire.subject, subscription: readSubscription(wire.subscription) })
+export function readSubscriber<N extends Names> (wire: { subject: string, subscription: WireSubscription }): Subscriber<N> {
+  return Object.freeze({ subject: wire.subject, subscription: readSubscription<N>(wire.subscription) })
 }
 
 function readLimits (metric: string, given: unknown): string[] {

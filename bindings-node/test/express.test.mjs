@@ -4,7 +4,7 @@ import { createRequire } from 'node:module'
 import { test } from 'node:test'
 
 import express from 'express'
-import { Quota } from 'quotum'
+import { Quota, throwIfDenied } from 'quotum'
 import { admissionOf, byAddress, expressQuotas } from 'quotum/express'
 
 import {
@@ -257,4 +257,29 @@ test('a closed engine lets nobody in', async t => {
 test('it can be required', () => {
   const required = createRequire(import.meta.url)('quotum/express')
   assert.equal(required.expressQuotas, expressQuotas)
+})
+
+test('what an endpoint asks itself is answered as a denial before it would have been', async t => {
+  const quota = await engine(t)
+  const quotas = expressQuotas(quota, { statuses: { never_fits: 402 }, onError: () => {} })
+  const app = express()
+  app.get('/denied', async () => { throwIfDenied(await quota.consume('ana', { searches: 99 })) })
+  app.get('/mistaken', async () => { await quota.consume('ana', { serches: 1 }) })
+  app.get('/failing', () => { throw new Error('not that') })
+  app.use(quotas.errors())
+  app.use((error, request, response, next) => { response.status(500).send(`the app: ${error.message}`) })
+  const at = await serve(t, app)
+  const denied = await fetch(`${at}/denied`)
+  assert.deepEqual([denied.status, denied.headers.get('content-type'), (await denied.json()).reason], [402, 'application/problem+json', 'never_fits'])
+  assert.deepEqual([(await fetch(`${at}/mistaken`)).status, await (await fetch(`${at}/failing`)).text()], [500, 'the app: not that'])
+})
+
+test('a feature of which a function finds nothing is not required', async t => {
+  const quotas = expressQuotas(await engine(t))
+  const app = express()
+  app.get('/', quotas.admit({ features: { excel: request => request.query.excel === 'yes' ? true : undefined } }), (request, response) => { response.send('found') })
+  app.get('/always', quotas.require('excel'), (request, response) => { response.send('found') })
+  const at = await serve(t, app)
+  const statusOf = async path => (await fetch(at + path, { headers: ANA })).status
+  assert.deepEqual([await statusOf('/'), await statusOf('/?excel=yes'), await statusOf('/always')], [200, 403, 403])
 })

@@ -171,7 +171,7 @@ describe('arguments', () => {
       ]) {
         const { code, argument, message } = await failure(ask)
         assert.deepEqual([code, argument], ['invalid_argument', 'searches'], inspect(amount))
-        assert.match(message, /expected a whole number from 0 to 9007199254740991 units/)
+        assert.match(message, /expected a whole number of units, up to 9007199254740991/)
       }
     }
     assert.equal((await quota.usage(subject)).quotas[0].used, 0)

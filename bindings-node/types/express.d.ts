@@ -14,20 +14,28 @@ declare global {
         }
     }
 }
-/** A request, with what middlewares have declared to add to it. */
+/** A request, with what middlewares have declared to add to it, and what Express and its parsers have put there. */
 export interface ExpressRequest extends IncomingMessage, Express.Request {
+    /** What a parser has read of the body. */
+    readonly body?: any;
+    /** The parameters of the route. */
+    readonly params?: any;
+    /** The query. */
+    readonly query?: any;
 }
 /** Goes on to the next handler, or to that of errors. */
 export type Next = (error?: unknown) => void;
 /** What Express calls a `RequestHandler`. */
 export type Handler = (request: IncomingMessage, response: ServerResponse, next: Next) => void;
+/** What Express calls an `ErrorRequestHandler`. */
+export type ErrorHandler = (error: unknown, request: IncomingMessage, response: ServerResponse, next: Next) => void;
 /** What can be chosen, besides what the gate knows. */
 export interface ExpressOptions extends GateOptions<ExpressRequest> {
     /**
      * Answers in place of this module, where a request is denied or could not be decided. The status and the header fields
-     * have been set; the body is `answer.body`, or one's own.
+     * have been set; the body is `answer.body`, a problem document in JSON, or one's own.
      */
-    readonly handler?: (request: ExpressRequest, response: ServerResponse, next: Next, answer: Answer) => unknown;
+    handler?(request: ExpressRequest, response: ServerResponse, next: Next, answer: Answer): unknown;
 }
 /**
  * Makes handlers that ask an engine before those of a route.
@@ -63,4 +71,13 @@ export declare class ExpressQuotas<N extends Names = Names> extends Verbs<Expres
     usage(): Handler;
     /** A handler that answers with the plans that there are, cheapest first, as JSON: a price list. */
     plans(): Handler;
+    /**
+     * A handler of errors, to be put after all others: what an endpoint asks the engine itself, such as `commit`, may be denied
+     * or fail too, and is answered as a denial before it would have been. Other errors go on to the next handler.
+     *
+     * ```js
+     * app.use(quotas.errors())
+     * ```
+     */
+    errors(): ErrorHandler;
 }

@@ -39,6 +39,8 @@ export declare class Mapping {
      */
     answerError(error: unknown, now?: Date): HttpAnswer;
 }
+/** What `Quota.metrics` is, as a content type. */
+export declare const METRICS_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /** Header fields of a request, as Node's `IncomingMessage` has them. */
 export type HeaderFields = Readonly<Record<string, string | readonly string[] | undefined>>;
 /** The token of `Authorization: Bearer`, or else of `X-API-Key`; undefined without one. */

@@ -18,7 +18,10 @@ export interface Names {
     /** The ids of plans. */
     plan: string;
 }
-/** Units by metric, such as `{ searches: 1 }`: whole numbers from 0 to `Number.MAX_SAFE_INTEGER`. */
+/**
+ * Units by metric, such as `{ searches: 1 }`: whole numbers up to `Number.MAX_SAFE_INTEGER`. Only what a reservation has
+ * really cost may be 0.
+ */
 export type Costs<N extends Names = Names> = {
     readonly [M in N['metric']]?: number;
 };

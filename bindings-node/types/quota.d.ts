@@ -31,7 +31,7 @@ export interface SubscriberQuery<N extends Names = Names> {
 }
 /** Which events are read from the store's log, in pages. */
 export interface EventQuery {
-    /** The sequence of the last event of the page before. */
+    /** Only events after the one of this sequence: the last of the page before. Also where the newest comes first. */
     readonly after?: number;
     /** To whom they happened. */
     readonly subject?: string;
@@ -193,7 +193,7 @@ export declare class Quota<N extends Names = Names> implements AsyncDisposable {
     /** Where the plans in force came from, and whether the last refresh failed; null before the first. */
     get catalogStatus(): CatalogStatus | null;
     /** The subscription of a subject as the store has it; null for a subject on the default plan. */
-    subscription(subject: string, options?: CallOptions): Promise<Subscription | null>;
+    subscription(subject: string, options?: CallOptions): Promise<Subscription<N> | null>;
     /**
      * Gives a subject a subscription in place of any it had. In force at once in this process, elsewhere within a second.
      *
@@ -203,17 +203,17 @@ export declare class Quota<N extends Names = Names> implements AsyncDisposable {
      */
     subscribe(subject: string, plan: N['plan'], given?: SubscriptionFields<N>, options?: CallOptions): Promise<void>;
     /** Ends a subject's subscription. What is paid for until `expiresAt` still grants. */
-    cancel(subject: string, options?: CallOptions): Promise<Subscription>;
+    cancel(subject: string, options?: CallOptions): Promise<Subscription<N>>;
     /** Gives a subject features and limits of its own, in place of all it had of its own before. */
-    setOverrides(subject: string, overrides: Overrides<N>, options?: CallOptions): Promise<Subscription>;
+    setOverrides(subject: string, overrides: Overrides<N>, options?: CallOptions): Promise<Subscription<N>>;
     /** Switches enforcement, of everything or of one metric. At once in this process, within a second in others. */
     setEnforcement(mode: Enforcement, options?: CallOptions & {
         readonly metric?: N['metric'];
     }): Promise<void>;
     /** Subjects that have a subscription, in the order of their ids, in pages. */
-    subscribers(query?: SubscriberQuery<N>, options?: CallOptions): Promise<readonly Subscriber[]>;
+    subscribers(query?: SubscriberQuery<N>, options?: CallOptions): Promise<readonly Subscriber<N>[]>;
     /** How many subjects are on each plan, by the state of their subscription. */
-    census(options?: CallOptions): Promise<readonly Census[]>;
+    census(options?: CallOptions): Promise<readonly Census<N>[]>;
     /** Reads the store's log, in pages. With `changesOnly` it is the audit trail: who changed what, and when. */
     events(query?: EventQuery, options?: CallOptions): Promise<readonly QuotaEvent[]>;
     /** Has a token verified anew, because it was revoked: at once in this process, within a second in others. */
@@ -230,7 +230,7 @@ export declare class Quota<N extends Names = Names> implements AsyncDisposable {
     get eventsDropped(): number;
     /** How the cache of tokens has done; null for an engine without a verifier. */
     get tokenStats(): TokenStats | null;
-    /** Everything that there is to measure, as OpenMetrics text for Prometheus. */
+    /** Everything that there is to measure, as OpenMetrics text for Prometheus: see `METRICS_TYPE` of `quotum/http`. */
     metrics(): string;
     /**
      * Charges and returns what is owed and leased, and ends. Afterwards every verb rejects with `closed`.

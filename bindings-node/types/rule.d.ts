@@ -19,9 +19,12 @@ export type Part<R, T> = T | Find<R, T>;
 export type CostParts<R, N extends Names = Names> = {
     readonly [M in N['metric']]?: Part<R, number>;
 } | Find<R, Costs<N>>;
-/** Features that a rule requires: names, pairs of a name and a value, or an object of both. */
-export type FeatureParts<R, N extends Names = Names> = readonly (N['feature'] | readonly [N['feature'], Part<R, FeatureValue>])[] | {
-    readonly [F in N['feature']]?: Part<R, FeatureValue>;
+/**
+ * Features that a rule requires: names, pairs of a name and a value, or an object of both. Where a function finds nothing,
+ * that feature is not required.
+ */
+export type FeatureParts<R, N extends Names = Names> = readonly (N['feature'] | readonly [N['feature'], Part<R, FeatureValue | undefined>])[] | {
+    readonly [F in N['feature']]?: Part<R, FeatureValue | undefined>;
 };
 /** What every request to an endpoint asks for: a rate, features and costs, all or nothing. */
 export interface Rule<R, N extends Names = Names> {
@@ -60,7 +63,7 @@ export declare abstract class Verbs<R, N extends Names, Made> {
     /** Charges every cost, or none. It stays charged, whatever then becomes of the request. */
     consume(costs: CostParts<R, N>, options?: Pick<Rule<R, N>, 'idempotencyKey'>): Made;
     /** Requires a feature of the caller's plan, or as much of it as `value`. */
-    require(feature: N['feature'], value?: Part<R, FeatureValue>): Made;
+    require(feature: N['feature'], value?: Part<R, FeatureValue | undefined>): Made;
     /** Counts on a scope's rate: for the caller, or for a key, such as {@link byAddress}. */
     rate(scope: N['scope'], key?: Part<R, RateKey>, cost?: Part<R, number>): Made;
     /**
