@@ -1,4 +1,4 @@
-// Decisions as they are told in numbers, in the layout that `src/decide.rs` has too: names by the numbers that both sides
+// Decisions as they are told in numbers, in the layout that `src/numbers.rs` has too: names by the numbers that both sides
 // know, and everything else as it is.
 
 import type { Decision, Denial, Identity, Period, QuotaState, RateDecision, RateState, Reason } from './decision.js'

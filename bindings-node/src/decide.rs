@@ -1,21 +1,17 @@
-//! Decisions in memory, asked for and told without JSON: in numbers that both sides read and write in one place, in the
-//! layout that `lib/decide.ts` has too.
-//!
-//! What does not fit into numbers, such as a denial, is told as any other outcome.
+//! Decisions in memory, asked for without JSON: `lib/decide.ts` writes what is asked into numbers that both sides have, and
+//! `numbers.rs` what is told.
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
-use quotum::rate::{RateDecision, RateState};
 use quotum::token::Authenticated;
-use quotum::{Decision, Denial, Error, OwnedRequest, Quota, QuotaState, Request, ScopeState};
+use quotum::{Decision, Error, OwnedRequest, Quota, Request};
 use smallvec::SmallVec;
 
 use crate::home::Home;
 use crate::names::Names;
+use crate::numbers;
 use crate::outcome::{Outcome, closed, panicked};
-use crate::rate::{Limited, whole_ms};
-use crate::raw::Writer;
+use crate::rate::Limited;
 use crate::request::told_decision;
 use crate::task::{Tasks, work};
 use crate::wire::Key;
@@ -127,7 +123,7 @@ fn tell(home: &Home, decided: Result<Decision, Error>) -> Told {
         Ok(decision) => decision,
         Err(error) => return Told::Outcome(Outcome::error(&error)),
     };
-    match write(home, &decision) {
+    match numbers::write(home, &decision) {
         None => Told::Outcome(told_decision(&decision)),
         Some(()) => match (decision.denied, decision.identity, decision.subject) {
             (Some(denial), ..) => Told::Denied(denial.to_string()),
@@ -136,112 +132,6 @@ fn tell(home: &Home, decided: Result<Decision, Error>) -> Told {
         },
     }
 }
-
-fn write(home: &Home, decision: &Decision) -> Option<()> {
-    let identity = decision.identity.as_deref();
-    // There is room for one text beside the numbers: the subject of a token, or what a denial says.
-    let fits = decision.would_deny.is_none()
-        && identity.is_none_or(|identity| identity.attributes.is_empty() && decision.denied.is_none());
-    if !fits {
-        return None;
-    }
-    let mut names = home.names.borrow_mut();
-    let mut numbers = home.numbers.writer();
-    numbers.put(name(&mut names, decision.plan.as_ref())?)?;
-    numbers.put(decision.plan_version.map_or(NONE, f64::from))?;
-    numbers.put(bits([decision.degraded, decision.repeated, identity.is_some()]))?;
-    numbers.put(time(identity.and_then(|identity| identity.expires_at)))?;
-    numbers.count(decision.quotas.len())?;
-    numbers.count(decision.rates.len())?;
-    for quota in &decision.quotas {
-        write_quota(&mut numbers, &mut names, quota)?;
-    }
-    for rate in &decision.rates {
-        write_rate(&mut numbers, &mut names, rate)?;
-    }
-    match decision.denied.as_deref() {
-        Some(denial) => write_denial(&mut numbers, &mut names, denial),
-        None => Some(()),
-    }
-}
-
-fn write_denial(numbers: &mut Writer<'_>, names: &mut Names, denial: &Denial) -> Option<()> {
-    // Values of features and causes are no numbers.
-    if denial.feature.is_some() || denial.cause.is_some() {
-        return None;
-    }
-    numbers.put(f64::from(names.number_of_word(denial.reason.as_str())?))?;
-    numbers.put(name(names, denial.metric.as_ref())?)?;
-    numbers.put(match denial.period {
-        Some(period) => f64::from(names.number_of_word(period.as_str())?),
-        None => NONE,
-    })?;
-    numbers.units(denial.requested)?;
-    numbers.units(denial.limit)?;
-    numbers.units(denial.used)?;
-    numbers.put(time(denial.resets_at))?;
-    numbers.put(name(names, denial.scope.as_ref())?)?;
-    numbers.put(denial.window_s.map_or(NONE, f64::from))?;
-    numbers.units(denial.retry_after_ms)?;
-    numbers.put(time(denial.ended_at))?;
-    numbers.put(name(names, denial.upgrade_to.as_ref())?)
-}
-
-/// The number of a name, if there is one.
-fn name(names: &mut Names, name: Option<&Arc<str>>) -> Option<f64> {
-    match name {
-        Some(name) => names.number(name).map(f64::from),
-        None => Some(NONE),
-    }
-}
-
-fn write_quota(numbers: &mut Writer<'_>, names: &mut Names, quota: &QuotaState) -> Option<()> {
-    numbers.put(f64::from(names.number(&quota.metric)?))?;
-    numbers.put(match quota.period {
-        Some(period) => f64::from(names.number_of_word(period.as_str())?),
-        None => NONE,
-    })?;
-    numbers.units(quota.limit.units())?;
-    numbers.units(Some(quota.used))?;
-    numbers.units(Some(quota.held))?;
-    numbers.units(Some(quota.leased))?;
-    numbers.units(Some(quota.stranded))?;
-    numbers.units(Some(quota.bonus))?;
-    numbers.units(Some(quota.overage))?;
-    numbers.units(quota.remaining)?;
-    numbers.put(time(quota.resets_at))?;
-    numbers.units(quota.percent)?;
-    numbers.put(bits([quota.warning, quota.shared, false]))
-}
-
-fn write_rate(numbers: &mut Writer<'_>, names: &mut Names, rate: &ScopeState) -> Option<()> {
-    numbers.put(f64::from(names.number(&rate.scope)?))?;
-    write_window(numbers, names, &rate.window)
-}
-
-fn write_window(numbers: &mut Writer<'_>, names: &mut Names, window: &RateState) -> Option<()> {
-    numbers.put(f64::from(names.number_of_limit(window.limit)?))?;
-    numbers.units(Some(window.limit.units))?;
-    numbers.units(Some(window.limit.burst))?;
-    numbers.put(f64::from(window.limit.window_s))?;
-    numbers.units(Some(window.remaining))?;
-    numbers.units(Some(whole_ms(window.reset_after)))
-}
-
-/// What stands for nothing, where a number could not be below zero.
-const NONE: f64 = -1.0;
-
-fn bits(all: [bool; 3]) -> f64 {
-    let [first, second, third] = all.map(u8::from);
-    f64::from(first | second << 1 | third << 2)
-}
-
-/// In milliseconds since 1970; NaN for none.
-#[expect(clippy::cast_precision_loss, reason = "years would have to have six digits")]
-fn time(at: Option<Timestamp>) -> f64 {
-    at.map_or(f64::NAN, |at| at.as_millisecond() as f64)
-}
-
 /// Whom a token speaks for: told in numbers, as of a decision, and otherwise as any other outcome.
 pub(crate) fn authenticate(home: &Home, engine: u32, token: &str) -> Told {
     let Some(quota) = home.engine(engine, Quota::clone) else { return Told::Outcome(closed()) };
@@ -249,8 +139,7 @@ pub(crate) fn authenticate(home: &Home, engine: u32, token: &str) -> Told {
     let found = async move { quota.authenticate(&token).await.map(Authenticated::identity) };
     let found = Tasks::try_now(home, Box::pin(found), |found| work(found, |_, identity| Outcome::value(&identity)));
     match found {
-        Ok(Ok(Some(identity))) if identity.attributes.is_empty() => {
-            home.numbers.writer().put(time(identity.expires_at));
+        Ok(Ok(Some(identity))) if numbers::write_identity(home, &identity).is_some() => {
             Told::DecidedFor(Arc::clone(&identity.subject))
         }
         Ok(found) => Told::Outcome(Outcome::of(found)),
@@ -271,17 +160,9 @@ pub(crate) fn pace(home: &Home, engine: u32, scope: usize, key: Key, cost: u64) 
     match paced {
         Err(task) => Told::Pending(task),
         Ok(Err(error)) => Told::Outcome(Outcome::error(&error)),
-        Ok(Ok(paced)) => match write_paced(home, &paced) {
+        Ok(Ok(paced)) => match numbers::write_paced(home, &paced) {
             Some(()) => Told::Decided,
             None => Told::Outcome(Outcome::value(&Limited::of(&name, &paced))),
         },
     }
-}
-
-fn write_paced(home: &Home, paced: &RateDecision) -> Option<()> {
-    let (mut names, mut numbers) = (home.names.borrow_mut(), home.numbers.writer());
-    numbers.put(bits([paced.allowed, paced.never_fits, false]))?;
-    numbers.units(paced.retry_after.map(whole_ms))?;
-    numbers.count(paced.windows().len())?;
-    paced.windows().iter().try_for_each(|window| write_window(&mut numbers, &mut names, window))
 }

@@ -12,6 +12,7 @@ mod home;
 mod host;
 mod http;
 mod names;
+mod numbers;
 mod opening;
 mod outcome;
 mod plans;
