@@ -62,8 +62,10 @@ test-python: rust python postgres redis
 	cd $(VENV) && bin/python -m pytest $(PYTEST) $(CURDIR)/examples/chat
 
 # Against the packed package, as it is installed.
-test-node: rust node postgres redis
+test-node: rust node python postgres redis
 	cd bindings-node && npm ci --no-audit --no-fund && npm run --silent build && npm test --silent
+	cd examples/job-platform-express && npm ci --no-audit --no-fund && npm test --silent
+	cd examples/chat-fastify && npm ci --no-audit --no-fund && npm test --silent
 
 bench: rust postgres redis
 	cargo bench --locked --package quotum-benches

@@ -4,7 +4,7 @@
 //! It rings once for all that has come in meanwhile, and not again before the loop has had a turn for others: answers that
 //! come in as fast as they are asked for must not keep it to themselves. It keeps no event loop alive.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::task::Wake;
 
@@ -13,6 +13,10 @@ use napi::Status;
 use napi::bindgen_prelude::Function;
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use parking_lot::{Condvar, Mutex};
+
+/// How many tasks go on in one turn of the event loop: who awaits them may ask again at once, so that each costs as
+/// much as a decision and all that is done with it.
+const TURN_MAX: usize = 16;
 
 /// How many calls that nobody answers may wait for the event loop, before whoever calls waits too.
 const UNHEARD_MAX: usize = 1_024;
@@ -70,7 +74,7 @@ struct State {
     is_rung: bool,
     /// Whether nobody is there any more to hear it.
     is_over: bool,
-    woken: Vec<usize>,
+    woken: VecDeque<usize>,
     calls: Vec<HostCall>,
     unheard: usize,
     answers: HashMap<u32, oneshot::Sender<Answered>>,
@@ -92,9 +96,10 @@ impl Bell {
         }
     }
 
-    /// The tasks that have been woken since this was asked before.
+    /// The tasks that were woken first, of those that were not told of yet: as many as one turn of the event loop is for.
     pub(crate) fn woken(&self) -> Vec<usize> {
-        std::mem::take(&mut self.state.lock().woken)
+        let woken = &mut self.state.lock().woken;
+        woken.drain(..woken.len().min(TURN_MAX)).collect()
     }
 
     /// The calls that have come in since this was asked before.
@@ -183,7 +188,7 @@ impl Wake for Alarm {
     fn wake(self: Arc<Self>) {
         let mut state = self.bell.state.lock();
         if !state.is_over {
-            state.woken.push(self.task);
+            state.woken.push_back(self.task);
             self.bell.ring(&mut state);
         }
     }

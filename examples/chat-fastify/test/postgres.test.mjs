@@ -1,0 +1,4 @@
+import { journey } from './journey.mjs'
+import { postgres } from './stores.mjs'
+
+journey(postgres)

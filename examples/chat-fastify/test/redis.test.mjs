@@ -1,0 +1,4 @@
+import { journey } from './journey.mjs'
+import { redis } from './stores.mjs'
+
+journey(redis)

@@ -1,0 +1,4 @@
+import { journey } from './journey.mjs'
+import { sqlite } from './stores.mjs'
+
+journey(sqlite)
