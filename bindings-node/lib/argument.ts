@@ -10,9 +10,21 @@ export function refused (argument: string, found: string, expected: string): Quo
   return QuotumError.of({ code: 'invalid_argument', message, argument, found, expected })
 }
 
-/** The same, for a value as a developer would write it. */
+/** Arguments that may be a secret, or have one in them. */
+const SECRETS = ['store', 'request', 'token', 'pepper', 'verifier']
+
+/** The same, for a value as a developer would write it; of what may be a secret, and of objects, only what they are. */
 export function refusedValue (argument: string, value: unknown, expected: string): QuotumError {
-  return refused(argument, inspect(value, { depth: 0, breakLength: Infinity, maxStringLength: 64 }), expected)
+  const isShown = !SECRETS.includes(argument) && (typeof value !== 'object' || value === null)
+  return refused(argument, isShown ? inspect(value, { maxStringLength: 64 }) : kindOf(value), expected)
+}
+
+/** What a value is. */
+function kindOf (value: unknown): string {
+  if (value === null || value === undefined) return String(value)
+  if (typeof value !== 'object') return `a ${typeof value}`
+  const tag = Object.prototype.toString.call(value).slice(8, -1)
+  return tag === 'Date' && Number.isNaN((value as Date).getTime()) ? 'an invalid Date' : `an object (${tag})`
 }
 
 /** A text, without the halves of characters that would be lost on the way. */
@@ -52,17 +64,20 @@ export function span (argument: string, value: unknown): number {
   return value as number
 }
 
-/** A time, as the core reads it. */
-export function time (argument: string, value: unknown): string {
-  if (!(value instanceof Date) && Object.prototype.toString.call(value) !== '[object Date]') {
-    throw refusedValue(argument, value, 'a Date')
-  }
+/** A time, in milliseconds since 1970. */
+export function instant (argument: string, value: unknown): number {
+  if (Object.prototype.toString.call(value) !== '[object Date]') throw refusedValue(argument, value, 'a Date')
   const ms = (value as Date).getTime()
   // Beyond it, years would need signs.
   if (!(ms >= -62_135_596_800_000 && ms <= 253_402_207_200_000)) {
     throw refusedValue(argument, value, 'a valid Date, in the years 1 to 9999')
   }
-  return new Date(ms).toISOString()
+  return ms
+}
+
+/** A time, as the core reads it. */
+export function time (argument: string, value: unknown): string {
+  return new Date(instant(argument, value)).toISOString()
 }
 
 /** Whether or not. */
@@ -77,9 +92,11 @@ export function word<W extends string> (argument: string, value: unknown, words:
   return value as W
 }
 
-/** An object that is none of its special kinds. */
+/** An object that is none of its special kinds, such as a Map, whose entries would not be seen. */
 export function plain (argument: string, value: unknown, expected: string): Record<string, unknown> {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw refusedValue(argument, value, expected)
+  if (Object.prototype.toString.call(value) !== '[object Object]' || value instanceof Promise) {
+    throw refusedValue(argument, value, expected)
+  }
   return value as Record<string, unknown>
 }
 

@@ -1,15 +1,9 @@
 // A clock that stands still until it is told to move.
 
-import { refusedValue, span } from './argument.js'
-import { addon, home } from './native.js'
+import { instant, span } from './argument.js'
+import { addon, home } from './addon.js'
 
 const forgotten = new FinalizationRegistry<number>(clock => { addon.dropClock(home, clock) })
-
-function instant (argument: string, value: unknown): number {
-  const ms = value instanceof Date ? value.getTime() : NaN
-  if (Number.isNaN(ms)) throw refusedValue(argument, value, 'a valid Date')
-  return ms
-}
 
 /**
  * A clock for tests: it stands still until it is told to move.

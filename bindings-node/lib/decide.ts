@@ -1,11 +1,12 @@
 // Decisions in memory, asked for in numbers, as `src/decide.rs` reads them: it saves most of what a call of the addon costs.
 
-import { units } from './argument.js'
+import { plain, units } from './argument.js'
 import {
   readDecision, readIdentity, readRateDecision,
   type Decision, type Identity, type RateDecision, type WireIdentity, type WireTold,
 } from './decision.js'
-import { addon, home, numbers, outcome, pending } from './native.js'
+import { addon, home, numbers } from './addon.js'
+import { outcome, pending } from './tasks.js'
 import { numberOfName, readKnown, readNumbers, readPaced } from './numbers.js'
 import type { RateKey } from './request.js'
 
@@ -28,7 +29,7 @@ const COSTS_MAX = 64
 /** Writes costs, for the next call: how many there are. Undefined where they must be written out. */
 function writeCosts (costs: Readonly<Record<string, unknown>>): number | undefined {
   // All are read before any is written: a getter may ask for a decision of its own.
-  const metrics = Object.keys(costs)
+  const metrics = Object.keys(plain('costs', costs, 'an object of units by metric'))
   const values = metrics.map(metric => units(metric, costs[metric]))
   if (metrics.length > COSTS_MAX) return undefined
   let place = 0
@@ -72,7 +73,7 @@ export function decide (
     case UNKNOWN:
       return undefined
     case DECIDED:
-      return readNumbers(subject ?? told as string)
+      return readNumbers(subject ?? told as string ?? null)
     case DENIED:
       return readNumbers(subject, told as string)
     case OUTCOME:

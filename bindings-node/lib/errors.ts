@@ -62,6 +62,11 @@ export interface Failure {
   readonly retryAfterMs?: number
 }
 
+/** An argument's name as JavaScript has it: the core's are those of Rust. */
+function argumentOf (name: string | undefined): string | undefined {
+  return name === 'ttl' ? 'ttlMs' : name?.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase())
+}
+
 /** Anything that this library throws, or rejects with, but for what an `AbortSignal` says. */
 export class QuotumError extends Error {
   /** What kind of error it is. It stays the same over versions; messages may not. */
@@ -83,12 +88,14 @@ export class QuotumError extends Error {
 
   /** @internal */
   constructor (failure: Failure) {
-    super(failure.message)
+    const argument = argumentOf(failure.argument)
+    super(argument === undefined ? failure.message : failure.message.replace(`\`${failure.argument}\``, `\`${argument}\``))
     this.#failure = failure
     this.code = failure.code
     this.retry = failure.retry ?? 'never'
-    this.argument = failure.argument
-    this.unknown = failure.known && { kind: failure.kind ?? '', name: failure.name ?? '', known: failure.known }
+    this.argument = argument
+    const { kind = '', name = '', known } = failure
+    this.unknown = known && Object.freeze({ kind, name, known: Object.freeze(known) })
     this.retryAfterMs = failure.retryAfterMs
   }
 

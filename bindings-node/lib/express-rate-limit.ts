@@ -3,6 +3,7 @@
 import type { ClientRateLimitInfo, IncrementResponse, Options, Store } from 'express-rate-limit'
 
 import { refused, refusedValue, whole } from './argument.js'
+import { warn, words } from './functions.js'
 import { Hits, windowOf, type HitsOptions } from './hits.js'
 
 export type { HitsOptions as QuotumStoreOptions } from './hits.js'
@@ -22,8 +23,8 @@ interface Settings { readonly windowS: number, readonly limit: number | undefine
  * once, which then come back one by one, one every `windowMs / limit`.
  *
  * Windows are whole seconds, up to a day. With a `url`, a `limit` that is a function or 0 is refused, and so are
- * `skipFailedRequests` and `skipSuccessfulRequests`, because a store keeps when units come back and not who took them. The
- * middleware logs what is refused when it is made, and every request then fails: leave `passOnStoreError` as it is, `false`.
+ * `skipFailedRequests` and `skipSuccessfulRequests`, because a store keeps when units come back and not who took them. What is
+ * refused is a warning of the process, and every request then fails: leave `passOnStoreError` as it is, `false`.
  */
 export class QuotumStore implements Store {
   /** Whether each process counts by itself. */
@@ -45,11 +46,12 @@ export class QuotumStore implements Store {
   async init (options: Options): Promise<void> {
     try {
       this.#settings = this.#read(options)
+      await this.#hits.open()
     } catch (error) {
+      // Not thrown: version 7 has nobody who would catch it. Every request is told.
       this.#refusal = error
-      throw error
+      warn(words(error))
     }
-    await this.#hits.open()
   }
 
   #read ({ windowMs, limit, skipFailedRequests, skipSuccessfulRequests }: Options): Settings {

@@ -98,12 +98,13 @@ export class ExpressQuotas<N extends Names = Names> extends Verbs<ExpressRequest
     const asking = new Asking<ExpressRequest>(rule as Rule<ExpressRequest>)
     return this.#handling(async (request, response, next) => {
       const outcome = await this.#gate.ask(request, asking)
+      // First of all: whatever goes wrong, what is reserved is given back.
+      if (outcome.admission !== null) letGoAfter(response, outcome.admission)
+      // Somebody else may have answered meanwhile, such as a middleware that does not wait so long.
+      if (response.headersSent) return false
       tell(response, outcome)
       if (outcome.answer !== null) return await this.#refuse(request, response, next, outcome.answer)
-      if (outcome.admission !== null) {
-        request.quotum = admit(request, outcome.admission)
-        letGoAfter(response, outcome.admission)
-      }
+      if (outcome.admission !== null) request.quotum = admit(request, outcome.admission)
       return true
     })
   }

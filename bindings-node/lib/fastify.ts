@@ -95,11 +95,10 @@ async function quotumPlugin (app: FastifyInstance, options: FastifyQuotasOptions
   /** Whether a request may go on. */
   const isLetIn = async (request: FastifyRequest, reply: FastifyReply, rule: Asking<FastifyRequest>): Promise<boolean> => {
     const outcome = await gate.ask(request, rule)
+    // First of all: whatever goes wrong, what is reserved is given back.
+    if (outcome.admission !== null) letGoAfter(reply.raw, outcome.admission)
     tell(fielded(reply), outcome)
-    if (outcome.admission !== null) {
-      request.quotum = admit(request, outcome.admission)
-      letGoAfter(reply.raw, outcome.admission)
-    }
+    if (outcome.admission !== null) request.quotum = admit(request, outcome.admission)
     if (outcome.answer === null) return true
     if (errorResponseBuilder !== undefined) {
       reply.code(outcome.answer.status)

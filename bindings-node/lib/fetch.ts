@@ -66,10 +66,11 @@ export function lettingGo (response: Response, { reservation }: Admission, signa
   const over = (): void => { reservation.letGo() }
   // Not at once: whoever streams the response may have something to commit when it ends, and is told of it after this.
   const gone = (): void => { setImmediate(over) }
-  if (response.body === null || signal?.aborted === true) gone()
+  // Of a response that cannot be made anew, the end is not seen.
+  const isSeen = response.body !== null && !response.body.locked && response.status >= 200
+  if (!isSeen || signal?.aborted === true) gone()
   else signal?.addEventListener('abort', gone, { once: true })
-  if (response.body === null) return response
-  return new Response(ending(response.body, over), response)
+  return isSeen ? new Response(ending(response.body as ReadableStream<Uint8Array>, over), response) : response
 }
 
 /** The same stream. Says when it is over. */

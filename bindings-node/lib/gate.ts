@@ -4,12 +4,12 @@
 
 import { isIP } from 'node:net'
 
-import { onlyKeys, plain, refused, whole } from './argument.js'
+import { onlyKeys, plain, refused, refusedValue, whole } from './argument.js'
 import type { Decision } from './decision.js'
 import { DeniedError, QuotumError, throwIfDenied } from './errors.js'
 import { clientAddress, Mapping, tokenOf, type HeaderFields, type HttpAnswer, type MappingOptions } from './http.js'
 import type { Names } from './names.js'
-import { warn } from './native.js'
+import { warn, words } from './functions.js'
 import type { Plan } from './plans.js'
 import type { Quota } from './quota.js'
 import type { Reservation } from './reservation.js'
@@ -62,7 +62,7 @@ export interface Answer {
   readonly error: QuotumError | null
 }
 
-/** What becomes of a request: it is let in, answered, or, where it is skipped, neither. @internal */
+/** What becomes of a request: it is let in, answered, or, where it is skipped, neither. */
 export interface Outcome {
   /** How it was let in; null where it was not, or was skipped. */
   readonly admission: Admission | null
@@ -75,7 +75,7 @@ export interface Outcome {
 /** What was asked of the engine, or the answer where it cannot be told. @internal */
 export type Told<T> = { readonly value: T, readonly answer: null } | { readonly value: null, readonly answer: Answer }
 
-/** What the gate reads of a request. @internal */
+/** What the gate reads of a request. */
 export interface Head {
   /** Its header fields. */
   readonly headers: HeaderFields
@@ -103,7 +103,12 @@ export function admissionOf (request: object): Admission {
 
 /** Notes how a request was let in. A reservation is still its own after another rule that made none. @internal */
 export function admit (request: object, { decision, reservation }: Admission): Admission {
-  const admission = Object.freeze({ decision, reservation: reservation ?? admissions.get(request)?.reservation ?? null })
+  const before = admissions.get(request)?.reservation ?? null
+  if (before !== null && reservation !== null) {
+    reservation.letGo()
+    throw new Error('two rules of this request set units aside: put the costs of both into one rule')
+  }
+  const admission = Object.freeze({ decision, reservation: reservation ?? before })
   admissions.set(request, admission)
   return admission
 }
@@ -129,10 +134,12 @@ export class Gate<R> {
 
   /** `head` reads a request. `own` are the options that the framework's module knows besides. */
   constructor (engine: Engine, options: GateOptions<R>, head: (request: R) => Head, own: readonly string[] = []) {
-    plain('quota', engine, 'an engine, or the promise of one')
+    if (typeof engine !== 'object' || engine === null) throw refusedValue('quota', engine, 'an engine, or the promise of one')
     onlyKeys('options', plain('options', options, 'an object'), [...GATE_KEYS, ...own])
     const { statuses = {}, fields = 'standard', trustedHops = 0 } = options
     this.#engine = engine
+    // Whoever asks is told; that it could not be opened is no crash before.
+    Promise.resolve(engine).catch(() => {})
     this.#options = options
     this.#head = head
     this.#mapping = new Mapping({ statuses, fields })
@@ -224,9 +231,17 @@ export class Gate<R> {
     return { ...denied, fields, decision, error: decision === null ? error : null }
   }
 
+  async #listen (onError: NonNullable<GateOptions<R>['onError']>, error: QuotumError, request: R): Promise<void> {
+    try {
+      await onError(error, request)
+    } catch (thrown) {
+      warn(`onError has thrown ${words(thrown)}`)
+    }
+  }
+
   #tell (error: QuotumError, request: R): void {
     if (this.#options.onError === undefined) warn(`a request could not be decided: ${error.message}`)
-    else this.#options.onError(error, request)
+    else void this.#listen(this.#options.onError, error, request)
   }
 }
 

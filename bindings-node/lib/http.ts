@@ -1,9 +1,10 @@
 // What to tell HTTP clients of decisions and errors. The core says it all.
 
 import { onlyKeys, plain, text, time, whole, word } from './argument.js'
-import { writeDecision, type Decision, type Reason } from './decision.js'
+import { REASONS, writeDecision, type Decision, type Reason } from './decision.js'
 import { DeniedError, QuotumError } from './errors.js'
-import { addon, outcome } from './native.js'
+import { addon } from './addon.js'
+import { outcome } from './tasks.js'
 
 /**
  * Which header fields are sent: `RateLimit` and `RateLimit-Policy` of the IETF's draft, the `X-RateLimit-` fields that most
@@ -48,6 +49,9 @@ function readAnswer (wire: WireAnswer): HttpAnswer {
   return Object.freeze({ fields: Object.freeze(wire.fields), denied })
 }
 
+/** What no status is, and the core refuses. */
+const STATUS_MAX = 65_535
+
 const FIELDS = ['standard', 'legacy', 'both', 'none'] as const
 
 /** How decisions become responses: a status for each reason, and which header fields are sent. */
@@ -57,7 +61,8 @@ export class Mapping {
   constructor (options: MappingOptions = {}) {
     onlyKeys('options', plain('options', options, 'an object'), ['statuses', 'fields'])
     const { statuses = {}, fields = 'standard' } = options
-    const all = Object.entries(plain('statuses', statuses, 'an object')).map(([reason, status]) => [reason, whole(reason, status)])
+    const all = Object.entries(plain('statuses', statuses, 'an object')).map(([reason, status]) =>
+      [word('statuses', reason, REASONS), Math.min(whole(reason, status), STATUS_MAX)])
     this.#written = JSON.stringify({ statuses: Object.fromEntries(all), fields: word('fields', fields, FIELDS) })
     outcome(addon.checkMapping(this.#written))
   }

@@ -168,9 +168,10 @@ export class QuotumGuard implements CanActivate {
     if (places.some(place => Reflect.hasMetadata(SKIPPED, place))) return true
     const rules = places.flatMap(rulesOf)
     if (context.getType() !== 'http') {
-      if (rules.length === 0) return true
+      if (rules.length === 0 && this.#first.length === 0) return true
       const kind = context.getType<string>()
-      throw new Error(`quotas are asked for HTTP requests, and not for those of ${kind}: ask the engine in the handler`)
+      const mend = 'ask the engine in the handler, and put @SkipQuotas() on it'
+      throw new Error(`quotas are asked for HTTP requests, and not for those of ${kind}: ${mend}`)
     }
     for (const rule of [...this.#first, ...rules]) await this.#letIn(context, rule)
     return true
@@ -182,12 +183,11 @@ export class QuotumGuard implements CanActivate {
     const response = http.getResponse<ServerResponse | Reply>()
     const fields = 'raw' in response ? fielded(response) : response
     const outcome = await this.#gate.ask(request, rule)
+    // First of all: whatever goes wrong, what is reserved is given back.
+    if (outcome.admission !== null) letGoAfter('raw' in response ? response.raw : response, outcome.admission)
     tell(fields, outcome)
     if (outcome.answer !== null) throw new QuotumException(outcome.answer)
-    if (outcome.admission !== null) {
-      admit(request, outcome.admission)
-      letGoAfter('raw' in response ? response.raw : response, outcome.admission)
-    }
+    if (outcome.admission !== null) admit(request, outcome.admission)
   }
 }
 

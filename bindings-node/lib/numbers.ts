@@ -2,7 +2,7 @@
 // know, and everything else as it is.
 
 import type { Decision, Denial, Identity, Period, QuotaState, RateDecision, RateState, Reason } from './decision.js'
-import { addon, home, numbers } from './native.js'
+import { addon, home, numbers } from './addon.js'
 
 /** Numbers by name, and names by number. The addon has as many at the most as it says. */
 const numberOf = new Map<string, number>()

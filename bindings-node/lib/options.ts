@@ -4,7 +4,7 @@ import { flag, onlyKeys, plain, refused, refusedValue, span, text, time, whole, 
 import { ManualClock } from './clock.js'
 import { readEvent, type QuotaEvent, type WireEvent } from './event.js'
 import type { Names, PlansSource } from './names.js'
-import { answering, register, warn, words } from './native.js'
+import { answering, register, unregister, warn, words } from './functions.js'
 import { Plans, writePlans } from './plans.js'
 import { isStore, registerStore, type Awaitable, type Store } from './store.js'
 import { writeSubscription, type SubscriptionSource } from './subscription.js'
@@ -34,11 +34,14 @@ export interface QuotaOptions<N extends Names = Names> {
   readonly plans?: string | URL | PlansSource | Plans | (() => Awaitable<string | PlansSource | Plans | null | undefined>)
   /** Which subscription a subject has: it, the id of a plan that it is active on, or nothing. In place of the store. */
   readonly subscriptions?: (subject: string) => Awaitable<SubscriptionSource<N> | N['plan'] | null | undefined>
-  /** Whom a token speaks for: an identity, the id of a subject, or nothing where it speaks for nobody. */
+  /**
+   * Whom a token speaks for: an identity, the id of a subject, or nothing where it speaks for nobody. It is waited for as
+   * long as the store.
+   */
   readonly verifier?: (token: string) => Awaitable<IdentitySource | string | null | undefined>
   /** A clock for tests; the system's by default. */
   readonly clock?: ManualClock
-  /** How long a request waits for the store; 5,000 by default. */
+  /** How long a request waits for the store, and for the verifier; 5,000 by default. */
   readonly storeTimeoutMs?: number
   /** After how many failures in a row the store is not asked for a while; `false` for never. */
   readonly breaker?: boolean | {
@@ -96,6 +99,9 @@ export type Enforcement = 'enforce' | 'shadow' | 'off'
 /** @internal */
 export const ENFORCEMENTS = ['enforce', 'shadow', 'off'] as const
 
+/** How long a verifier is waited for, where nothing else is said. */
+const VERIFIED_MS = 5_000
+
 type Write = (name: string, value: unknown) => unknown
 
 const SIMPLE: Readonly<Record<string, Write>> = {
@@ -125,14 +131,22 @@ function writeBreaker (name: string, value: unknown): unknown {
   if (typeof value === 'boolean') return value
   const given = plain(name, value, 'true, false, or an object of failures, coolDownMs and coolDownMaxMs')
   onlyKeys(name, given, ['failures', 'coolDownMs', 'coolDownMaxMs'])
-  return writeAll(given, { failures: whole, coolDownMs: span, coolDownMaxMs: span })
+  return writeAll(given, { failures: upTo(2 ** 32 - 1), coolDownMs: span, coolDownMaxMs: span })
 }
 
 function writeLease (name: string, value: unknown): unknown {
   if (value === 'auto' || value === 'off') return value
   const given = plain(name, value, '\'auto\', \'off\', or an object of max and ttlS')
   onlyKeys(name, given, ['max', 'ttlS'])
-  return writeAll(given, { max: whole, ttlS: whole })
+  return writeAll(given, { max: whole, ttlS: upTo(3_600) })
+}
+
+/** A whole number that is no larger. */
+function upTo (most: number): Write {
+  return (name, value) => {
+    if (whole(name, value) > most) throw refusedValue(name, value, `a whole number up to ${most}`)
+    return value
+  }
 }
 
 function writePepper (name: string, value: unknown): unknown {
@@ -183,7 +197,7 @@ function tell (listener: Listener, text: string): void {
   try {
     const event = readEvent(JSON.parse(text) as WireEvent)
     const told: unknown = typeof listener === 'function' ? listener(event) : listener.emit(event.name, event)
-    if (told instanceof Promise) told.catch(thrown)
+    Promise.resolve(told).catch(thrown)
   } catch (error) {
     thrown(error)
   }
@@ -197,8 +211,17 @@ export interface WrittenOptions {
 
 /** @internal */
 export function writeOptions (store: string | Store, given: QuotaOptions): WrittenOptions {
-  onlyKeys('options', plain('options', given, 'an object'), NAMES)
   const functions: number[] = []
+  try {
+    return { options: write(store, given, functions), functions }
+  } catch (error) {
+    unregister(functions)
+    throw error
+  }
+}
+
+function write (store: string | Store, given: QuotaOptions, functions: number[]): Record<string, unknown> {
+  onlyKeys('options', plain('options', given, 'an object'), NAMES)
   const hosted = (number: number): number => {
     functions.push(number)
     return number
@@ -208,8 +231,8 @@ export function writeOptions (store: string | Store, given: QuotaOptions): Writt
   else options['url'] = writeUrl(store)
   const { plans, subscriptions, verifier, clock, onEvent } = given
   if (typeof plans === 'function') {
-    const write = (answer: unknown): unknown => answer === null || answer === undefined ? null : writePlans('plans', answer)
-    options['plansFunction'] = hosted(register(answering(() => plans(), write)))
+    const writeAnswer = (answer: unknown): unknown => answer === null || answer === undefined ? null : writePlans('plans', answer)
+    options['plansFunction'] = hosted(register(answering(() => plans(), writeAnswer)))
   } else if (plans !== undefined) {
     options['plans'] = writePlans('plans', plans)
   }
@@ -219,7 +242,7 @@ export function writeOptions (store: string | Store, given: QuotaOptions): Writt
   }
   if (verifier !== undefined) {
     const verify = callable<(token: string) => unknown>('verifier', verifier)
-    options['verifier'] = hosted(register(answering(verify, writeIdentity)))
+    options['verifier'] = hosted(register(answering(verify, writeIdentity, given.storeTimeoutMs ?? VERIFIED_MS)))
   }
   if (clock !== undefined) {
     if (!(clock instanceof ManualClock)) throw refusedValue('clock', clock, 'a ManualClock')
@@ -230,7 +253,7 @@ export function writeOptions (store: string | Store, given: QuotaOptions): Writt
     if (typeof onEvent !== 'function' && !emits) throw refusedValue('onEvent', onEvent, 'a function or an EventEmitter')
     options['onEvent'] = hosted(register((_call, event) => { tell(onEvent, event as string) }))
   }
-  return { options, functions }
+  return options
 }
 
 function writeUrl (store: unknown): string {

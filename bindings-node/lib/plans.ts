@@ -3,7 +3,8 @@
 import { refusedValue, text } from './argument.js'
 import { date } from './decision.js'
 import { QuotumError } from './errors.js'
-import { addon, begun, home, outcome } from './native.js'
+import { addon, home } from './addon.js'
+import { begun, outcome } from './tasks.js'
 import type { FeatureValue, PlansSource } from './names.js'
 
 /** One plan: what a subject on it may do, and how it is shown and sold. */

@@ -8,7 +8,9 @@ import {
 } from './decision.js'
 import { EVENT_NAMES, readEvent, type EventName, type QuotaEvent, type WireEvent } from './event.js'
 import type { Costs, FeatureValue, Names, NamesOf, PlansSource } from './names.js'
-import { addon, begun, home, outcome, unregister } from './native.js'
+import { addon, home } from './addon.js'
+import { unregister } from './functions.js'
+import { begun, outcome } from './tasks.js'
 import { ENFORCEMENTS, writeOptions, type Enforcement, type QuotaOptions } from './options.js'
 import { readCatalogStatus, readPlanList, writePlans, type CatalogStatus, type Plan, type Plans, type WireCatalogStatus, type WirePlan } from './plans.js'
 import { writeCosts, writeRateKey, writeRequest, type AdmitRequest, type RateKey } from './request.js'
@@ -142,7 +144,10 @@ export class Quota<N extends Names = Names> implements AsyncDisposable {
   static open<const P extends PlansSource>(
     store: string | URL | Store, options: QuotaOptions<NamesOf<P>> & { readonly plans: P },
   ): Promise<Quota<NamesOf<P>>>
-  static open<N extends Names = Names>(store: string | URL | Store, options?: QuotaOptions<N>): Promise<Quota<N>>
+  static open<N extends Names = Names>(
+    store: string | URL | Store,
+    options?: QuotaOptions<N> & { readonly plans?: Exclude<QuotaOptions<N>['plans'], PlansSource> },
+  ): Promise<Quota<N>>
   static async open (store: string | URL | Store, options: QuotaOptions = {}): Promise<Quota> {
     const { options: written, functions } = writeOptions(store as string | Store, options)
     try {
@@ -200,6 +205,7 @@ export class Quota<N extends Names = Names> implements AsyncDisposable {
   #inNumbers (request: AdmitRequest, how: number, signal?: AbortSignal): ReturnType<typeof decide> {
     const { subject, token: given, costs = {}, rate, ...more } = plain('request', request, 'an object') as AdmitRequest
     for (const _ in more) return UNWRITTEN
+    if (costs === null || (rate !== undefined && typeof rate !== 'string')) return UNWRITTEN
     if (typeof subject === 'string' && given === undefined) {
       return decide(this.#number, text('subject', subject), how, subject, costs, rate, signal)
     }
@@ -509,16 +515,16 @@ export class Quota<N extends Names = Names> implements AsyncDisposable {
   }
 
   /**
-   * Charges and returns what is owed and leased, and ends. Afterwards every verb rejects with `closed`.
+   * Charges and returns what is owed and leased, gives back what is reserved and not settled, and ends, with every handle
+   * and every `actingAs` of it. Afterwards every verb rejects with `closed`.
    *
    * Rejects with `store_failed` where the store cannot answer: what was owed is lost then.
    */
   async close (): Promise<void> {
-    forgotten.unregister(this)
     try {
       await this.#ask('close', {}, none)
     } finally {
-      unregister(this.#functions)
+      unregister((this.#origin ?? this).#functions)
     }
   }
 

@@ -43,14 +43,16 @@ export const REQUEST_KEYS = ['subject', 'token', 'costs', 'rate', 'rateKey', 'ra
 
 /** Costs as the addon reads them: pairs. @internal */
 export function writeCosts (costs: unknown): [string, number][] {
+  plain('costs', costs, 'an object of units by metric')
   return entries('costs', costs, units)
 }
 
 /** @internal */
 export function writeRateKey (argument: string, key: unknown): RateKey {
   if (typeof key === 'string') return text(argument, key)
-  if (typeof key === 'object' && key !== null && typeof (key as { ip?: unknown }).ip === 'string') {
-    return { ip: (key as { ip: string }).ip }
+  const ip = typeof key === 'object' && key !== null ? (key as { ip?: unknown }).ip : undefined
+  if (typeof ip === 'string') {
+    return { ip }
   }
   throw refusedValue(argument, key, 'a text, or an address: { ip: \'203.0.113.7\' }')
 }

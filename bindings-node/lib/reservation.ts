@@ -4,7 +4,8 @@ import { onlyKeys, plain, unaborted } from './argument.js'
 import { date, readDecision, type Decision, type WireTold } from './decision.js'
 import { DeniedError, QuotumError } from './errors.js'
 import type { Costs, Names } from './names.js'
-import { addon, begun, home, outcome } from './native.js'
+import { addon, home } from './addon.js'
+import { begun, outcome } from './tasks.js'
 import { writeCosts } from './request.js'
 
 /** How a call goes. */
@@ -62,8 +63,12 @@ export class Reservation<N extends Names = Names> implements AsyncDisposable {
   readonly expiresAt: Date | null
   /** Keeps the engine as long as this, and settles by it. */
   readonly #engine: { readonly number: number }
-  /** By which the addon knows it, until it is first settled. */
+  /** By which the addon knows it, until it is first to be settled; afterwards it is settled by its id. */
   #open: number | null
+  /** Whether nothing is left to be given back. */
+  #isOver: boolean
+  /** The last attempt to settle it, however that ends. */
+  #settling: Promise<unknown> = Promise.resolve()
 
   /** @internal */
   constructor (engine: { readonly number: number }, told: WireTold) {
@@ -74,6 +79,7 @@ export class Reservation<N extends Names = Names> implements AsyncDisposable {
     this.expiresAt = date(held?.expiresAt)
     this.#engine = engine
     this.#open = held?.number ?? null
+    this.#isOver = held === undefined
     if (this.#open !== null) forgotten.register(this, this.#open, this)
   }
 
@@ -88,7 +94,10 @@ export class Reservation<N extends Names = Names> implements AsyncDisposable {
   async #settle (ask: Record<string, unknown>, signal: AbortSignal | undefined): Promise<Settlement> {
     if (!this.allowed) throw new DeniedError(this.decision)
     const text = JSON.stringify({ ...ask, number: this.#take(), id: this.id })
-    return await begun(addon.ask(home, this.#engine.number, text), told => readSettlement(told as WireSettlement), signal)
+    const asked = addon.ask(home, this.#engine.number, text)
+    const settled = begun(asked, told => readSettlement(told as WireSettlement), signal)
+    this.#settling = settled.then(() => { this.#isOver = true }, () => {})
+    return await settled
   }
 
   /**
@@ -113,20 +122,21 @@ export class Reservation<N extends Names = Names> implements AsyncDisposable {
    */
   detach (): string | null {
     const open = this.#take()
+    this.#isOver = true
     if (open === null) return null
     const text = JSON.stringify({ verb: 'detach', number: open })
     return outcome(addon.ask(home, this.#engine.number, text) as string) as string | null
   }
 
-  /** Gives back what was not settled, without waiting for it. Units that cannot be given back now expire. */
+  /** Gives back what is not settled, without waiting for it. Units that cannot be given back now expire. */
   letGo (): void {
-    const open = this.#take()
-    if (open !== null) addon.dropReservation(home, open)
+    void this[Symbol.asyncDispose]()
   }
 
   /** Gives back what was not settled. What went wrong in the block matters more than whether that worked. */
   async [Symbol.asyncDispose] (): Promise<void> {
-    if (this.#open === null) return
+    await this.#settling
+    if (this.#isOver) return
     try {
       await this.release()
     } catch (error) {

@@ -6,6 +6,7 @@ import { merged, type Admission, type Answer, type Outcome } from './gate.js'
 
 /** Where header fields are set: a response of node:http, or what a framework has in its place. */
 export interface Fielded {
+  readonly headersSent: boolean
   getHeader (name: string): number | string | string[] | undefined
   setHeader (name: string, value: string): unknown
 }
@@ -21,11 +22,16 @@ export interface Reply {
 
 /** A reply, as fields are set on it. */
 export function fielded (reply: Reply): Fielded {
-  return { getHeader: name => reply.getHeader(name), setHeader: (name, value) => reply.header(name, value) }
+  return {
+    headersSent: reply.raw.headersSent,
+    getHeader: name => reply.getHeader(name),
+    setHeader: (name, value) => reply.header(name, value),
+  }
 }
 
-/** Tells the client of its limits. */
+/** Tells the client of its limits, unless somebody else has answered meanwhile. */
 export function tell (response: Fielded, { fields, answer }: Outcome): void {
+  if (response.headersSent) return
   for (const [name, value] of fields) {
     const there = response.getHeader(name)
     response.setHeader(name, merged(name, value, there === undefined ? undefined : String(there), answer))

@@ -28,8 +28,8 @@ export type CostParts<R, N extends Names = Names> =
   | Find<R, Costs<N>>
 
 /**
- * Features that a rule requires: names, pairs of a name and a value, or an object of both. Where a function finds nothing,
- * that feature is not required.
+ * Features that a rule requires: names, pairs of a name and a value, or an object of both. A function that finds nothing
+ * requires the feature as such; one that finds `false` requires nothing.
  */
 export type FeatureParts<R, N extends Names = Names> =
   | readonly (N['feature'] | readonly [N['feature'], Part<R, FeatureValue | undefined>])[]
@@ -50,7 +50,10 @@ export interface Rule<R, N extends Names = Names> {
   readonly rateCost?: Part<R, number>
   /** Features that the plan must have, and how much of them. */
   readonly features?: FeatureParts<R, N>
-  /** Under which it is charged once, however often it is asked; nothing where there is none. */
+  /**
+   * Under which it is charged once, however often it is asked; nothing where there is none. Where clients choose it, the
+   * handler looks at `decision.repeated`: the same key passes again, and is not charged again.
+   */
   readonly idempotencyKey?: Part<R, string | readonly string[] | undefined>
   /**
    * Has the costs set aside only, for so many milliseconds at the most: the handler commits what was really used. What is
@@ -81,6 +84,13 @@ function pairs<R> (features: FeatureParts<R>): Pairs<R> {
   }
   return Object.entries(plain('features', features, 'a list of names, or an object of names and values'))
     .map(([name, value]) => [name, value as Part<R, FeatureValue | undefined>])
+}
+
+/** What a function has found to charge. A forgotten `return` is not to let everybody pass. */
+function charged (costs: unknown): Costs {
+  const found = plain('costs', costs, 'a function that returns an object of units by metric')
+  if (Object.keys(found).length === 0) throw refusedValue('costs', costs, 'a function that returns at least one cost')
+  return found as Costs
 }
 
 /** A rule that has been checked, so that a mistake is told when it is made and not when it is asked. @internal */
@@ -127,7 +137,7 @@ export class Asking<R> {
       await Promise.all(parts.map(async ([name, part]): Promise<[string, T]> => [name, await found(part)]))
     const asked: { -readonly [K in keyof AdmitRequest]: AdmitRequest[K] } = {}
     if (typeof costs === 'function') {
-      asked.costs = await found(costs)
+      asked.costs = charged(await found(costs))
     } else if (costs !== undefined) {
       asked.costs = Object.fromEntries(await all(Object.entries(costs) as [string, Part<R, number>][]))
     }
@@ -136,10 +146,7 @@ export class Asking<R> {
     if (rateCost !== undefined) asked.rateCost = await found(rateCost)
     if (this.#features.length > 0) {
       const features = await all(this.#features)
-      // What a function does not find is not required; a name alone is.
-      const isAsked = (value: unknown, part: unknown): boolean => value !== undefined || part === undefined
-      const wanted = features.filter(([, value], at) => isAsked(value ?? undefined, this.#features[at]?.[1]))
-      asked.features = wanted.map(([name, value]) => value === undefined ? name : [name, value])
+      asked.features = features.map(([name, value]) => value === undefined ? name : [name, value])
     }
     const key = idempotencyKey === undefined ? undefined : await found(idempotencyKey)
     // A header field that was sent several times is one value, says HTTP.

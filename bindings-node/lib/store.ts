@@ -2,7 +2,8 @@
 
 import { refused } from './argument.js'
 import { ConflictedError } from './errors.js'
-import { addon, home, register, words, type HostFunction } from './native.js'
+import { addon, home } from './addon.js'
+import { register, words, type HostFunction } from './functions.js'
 
 /** A value, or the promise of one. */
 export type Awaitable<T> = T | PromiseLike<T>
@@ -61,6 +62,7 @@ export function registerStore (store: Store): number {
 
   const methods: Record<string, (call: number, transaction: number, ...args: never[]) => Promise<void>> = {
     async begin (call) {
+      if (retired !== undefined) throw new Error('the engine was closed')
       const begun = await store.begin()
       open.set(++last, begun)
       addon.answerJson(home, call, String(last))
@@ -72,6 +74,7 @@ export function registerStore (store: Store): number {
     async scan (call, transaction, start: Bytes, end: Bytes, limit: number) {
       const entries: Bytes[] = []
       for (const [key, value] of await of(transaction).scan(start, end, limit)) {
+        if (entries.length === 2 * limit) throw refused('store', `more than ${limit} entries from \`scan\``, 'at most that many')
         entries.push(bytes('scan', key), bytes('scan', value))
       }
       addon.answerEntries(home, call, entries)
@@ -85,18 +88,18 @@ export function registerStore (store: Store): number {
       done(call)
     },
     async commit (call, transaction) {
-      const ended = of(transaction)
-      open.delete(transaction)
-      await ended.commit()
+      await take(transaction).commit()
       done(call)
     },
     async rollback (call, transaction) {
-      const ended = of(transaction)
-      open.delete(transaction)
-      await ended.rollback()
+      await take(transaction).rollback()
       done(call)
     },
   }
+
+  // Of an engine that was closed, what is open can still be ended.
+  let retired: (() => void) | undefined
+  const ended = (): void => { if (open.size === 0) retired?.() }
 
   function of (transaction: number): Transaction {
     const found = open.get(transaction)
@@ -104,11 +107,22 @@ export function registerStore (store: Store): number {
     return found
   }
 
+  function take (transaction: number): Transaction {
+    const taken = of(transaction)
+    open.delete(transaction)
+    ended()
+    return taken
+  }
+
   const hosted: HostFunction = (call, method, transaction, ...args) => {
     const asked = methods[method as string]?.(call, transaction as number, ...args as never[])
     asked?.catch((error: unknown) => {
       addon.answerFailed(home, call, words(error), error instanceof ConflictedError)
     })
+  }
+  hosted.retire = forget => {
+    retired = forget
+    return open.size === 0
   }
   return register(hosted)
 }

@@ -1,10 +1,11 @@
 // Handles: subjects that are asked about often.
 
-import { text } from './argument.js'
+import { plain, refused, text } from './argument.js'
 import { decide, IS_HANDLE, IS_LOOK, MAY_ASK, UNWRITTEN } from './decide.js'
 import { readDecision, type Decision, type WireTold } from './decision.js'
 import type { Costs, FeatureValue, Names } from './names.js'
-import { addon, begun, home } from './native.js'
+import { addon, home } from './addon.js'
+import { begun, outcome } from './tasks.js'
 import { writeRequest, type AdmitRequest } from './request.js'
 import { signalOf, type CallOptions } from './reservation.js'
 
@@ -40,8 +41,17 @@ export class Subject<N extends Names = Names> {
     return await begun(addon.ask(home, this.#engine.number, ask), told => readDecision(told as WireTold), signal)
   }
 
+  #try (request: AdmitRequest, more: Record<string, unknown> = {}): Decision | undefined {
+    const ask = JSON.stringify({ verb: 'admit', ...writeRequest(request), handle: this.#number, ...more, isTry: true })
+    const told = outcome(addon.ask(home, this.#engine.number, ask) as string) as WireTold | null
+    return told === null ? undefined : readDecision(told)
+  }
+
   /** Decides on everything that one request asks for: see `Quota.admit`. */
   async admit (request: Omit<AdmitRequest<N>, 'subject' | 'token'>, options?: CallOptions): Promise<Decision> {
+    for (const who of ['subject', 'token']) {
+      if (who in plain('request', request, 'an object')) throw refused(who, 'one beside the handle\'s own', 'none')
+    }
     return await this.#ask(request, {}, signalOf(options))
   }
 
@@ -57,7 +67,7 @@ export class Subject<N extends Names = Names> {
   /** The same, where memory can tell; undefined where the store is needed: see `Quota.tryConsume`. */
   tryConsume (costs: Costs<N>): Decision | undefined {
     const decided = decide(this.#engine.number, this.#number, IS_HANDLE, this.id, costs)
-    return decided === UNWRITTEN ? undefined : decided as Decision | undefined
+    return decided === UNWRITTEN ? this.#try({ costs }) : decided as Decision | undefined
   }
 
   /** Whether it would be allowed now: see `Quota.check`. */
@@ -71,7 +81,7 @@ export class Subject<N extends Names = Names> {
   /** The same, where memory can tell; undefined where the store is needed: see `Quota.tryCheck`. */
   tryCheck (costs: Costs<N>): Decision | undefined {
     const decided = decide(this.#engine.number, this.#number, IS_HANDLE | IS_LOOK, this.id, costs)
-    return decided === UNWRITTEN ? undefined : decided as Decision | undefined
+    return decided === UNWRITTEN ? this.#try({ costs }, { isLook: true }) : decided as Decision | undefined
   }
 
   /** Whether the subject's plan has a feature, or as much of it as `value`: see `Quota.require`. */

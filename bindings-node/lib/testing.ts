@@ -1,7 +1,9 @@
 // For tests: stores of one's own, and how to find out that they are right.
 
 import { refusedValue } from './argument.js'
-import { addon, answering, begun, home, register, unregister } from './native.js'
+import { addon, home } from './addon.js'
+import { answering, register, unregister } from './functions.js'
+import { begun } from './tasks.js'
 import { isStore, registerStore, type Awaitable, type Store } from './store.js'
 
 export { ManualClock } from './clock.js'

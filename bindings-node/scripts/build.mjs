@@ -1,4 +1,4 @@
-// Builds the addon with cargo, puts it where `lib/native.ts` looks for it, and compiles the TypeScript beside it.
+// Builds the addon with cargo, puts it where `lib/addon.ts` looks for it, and compiles the TypeScript beside it.
 import { execFileSync } from 'node:child_process'
 import { copyFileSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { createRequire } from 'node:module'

@@ -74,7 +74,7 @@ struct State {
     is_rung: bool,
     /// Whether nobody is there any more to hear it.
     is_over: bool,
-    woken: VecDeque<usize>,
+    woken: VecDeque<u32>,
     calls: Vec<HostCall>,
     unheard: usize,
     answers: HashMap<u32, oneshot::Sender<Answered>>,
@@ -97,7 +97,7 @@ impl Bell {
     }
 
     /// The tasks that were woken first, of those that were not told of yet: as many as one turn of the event loop is for.
-    pub(crate) fn woken(&self) -> Vec<usize> {
+    pub(crate) fn woken(&self) -> Vec<u32> {
         let woken = &mut self.state.lock().woken;
         woken.drain(..woken.len().min(TURN_MAX)).collect()
     }
@@ -159,6 +159,10 @@ impl Bell {
         }
     }
 
+    pub(crate) fn is_over(&self) -> bool {
+        self.state.lock().is_over
+    }
+
     /// Nobody hears it any more: whoever waits for an answer is told so.
     pub(crate) fn end(&self) {
         let mut state = self.state.lock();
@@ -181,7 +185,7 @@ pub(crate) async fn answered(answer: oneshot::Receiver<Answered>) -> Answered {
 /// Wakes a task of an event loop's.
 pub(crate) struct Alarm {
     pub(crate) bell: Arc<Bell>,
-    pub(crate) task: usize,
+    pub(crate) task: u32,
 }
 
 impl Wake for Alarm {

@@ -16,14 +16,14 @@ fn time(ms: i64) -> Result<Timestamp> {
 }
 
 fn clock(home: u32, number: u32) -> Result<Arc<ManualClock>> {
-    let clock = Home::of(home)?.clocks.borrow().get(number as usize).cloned();
+    let clock = Home::of(home)?.clocks.with(number, Arc::clone);
     clock.ok_or_else(|| Error::from_reason("there is no such clock"))
 }
 
 #[napi(catch_unwind)]
 pub(crate) fn make_clock(home: u32, now: i64) -> Result<u32> {
     let clock = Arc::new(ManualClock::at(time(now)?));
-    Ok(u32::try_from(Home::of(home)?.clocks.borrow_mut().insert(clock)).unwrap_or(u32::MAX))
+    Ok(Home::of(home)?.clocks.insert(clock))
 }
 
 #[napi(catch_unwind)]

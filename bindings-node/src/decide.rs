@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use quotum::token::Authenticated;
-use quotum::{Decision, Error, OwnedRequest, Quota, Request};
+use quotum::{Decision, Error, OwnedRequest, Quota, Request, Subject};
 use smallvec::SmallVec;
 
-use crate::home::Home;
+use crate::home::{Home, Of};
 use crate::names::Names;
 use crate::numbers;
 use crate::outcome::{Outcome, closed, panicked};
@@ -66,37 +66,45 @@ impl Told {
 
 /// Decides, in memory or, where it may, by the store.
 pub(crate) fn decide(home: &Home, asker: &Asker<'_>, asked: &Asked) -> Told {
-    let engines = home.engines.borrow();
-    let Some(quota) = engines.get(asked.engine as usize) else { return Told::Outcome(closed()) };
-    let subjects = home.subjects.borrow();
-    let by = match asker {
-        Asker::Subject(subject) => Request::by(subject),
-        Asker::Token(token) => Request::with_token(token),
-        Asker::Handle(number) => match subjects.get(*number as usize) {
-            Some(subject) => subject.request(),
-            None => return Told::Outcome(closed()),
-        },
-    };
-    let asked = {
-        let names = home.names.borrow();
-        // The package writes only numbers that it was told.
-        let Some(costs) = costs(home, &names, asked.costs) else { return Told::Outcome(panicked()) };
-        let mut request = by.costs(&costs);
-        if let Some(scope) = asked.scope.and_then(|scope| names.get(scope)) {
-            request = request.rate(scope);
+    let asked = home.engines.with(asked.engine, |engine| match asker {
+        Asker::Subject(subject) => try_in_memory(home, &engine.value, Request::by(subject), asked),
+        Asker::Token(token) => try_in_memory(home, &engine.value, Request::with_token(token), asked),
+        Asker::Handle(number) => {
+            let by = |subject: &Of<Subject>| try_in_memory(home, &engine.value, subject.value.request(), asked);
+            home.subjects.with(*number, by).unwrap_or_else(|| Tried::Told(Told::Outcome(closed())))
         }
-        if asked.is_look {
-            request = request.looking();
-        }
-        match quota.try_admit(&request) {
-            Some(decided) => Ok(decided),
-            None if asked.may_ask => Err(OwnedRequest::from(&request)),
-            None => return Told::Unknown,
-        }
-    };
+    });
     match asked {
-        Ok(decided) => tell(home, decided),
-        Err(request) => ask(home, quota, request),
+        None => Told::Outcome(closed()),
+        Some(Tried::Told(told)) => told,
+        Some(Tried::Decided(decided)) => tell(home, decided),
+        Some(Tried::ToAsk(quota, request)) => ask(home, quota, request),
+    }
+}
+
+/// What has come of asking memory.
+enum Tried {
+    Told(Told),
+    Decided(Result<Decision, Error>),
+    /// The store must be asked.
+    ToAsk(Quota, OwnedRequest),
+}
+
+fn try_in_memory(home: &Home, quota: &Quota, by: Request<'_>, asked: &Asked) -> Tried {
+    let names = home.names.borrow();
+    // The package writes only numbers that it was told.
+    let Some(costs) = costs(home, &names, asked.costs) else { return Tried::Told(Told::Outcome(panicked())) };
+    let mut request = by.costs(&costs);
+    if let Some(scope) = asked.scope.and_then(|scope| names.get(scope)) {
+        request = request.rate(scope);
+    }
+    if asked.is_look {
+        request = request.looking();
+    }
+    match quota.try_admit(&request) {
+        Some(decided) => Tried::Decided(decided),
+        None if asked.may_ask => Tried::ToAsk(quota.clone(), OwnedRequest::from(&request)),
+        None => Tried::Told(Told::Unknown),
     }
 }
 
@@ -108,10 +116,11 @@ fn costs<'n>(home: &Home, names: &'n Names, count: usize) -> Option<SmallVec<[(&
     (0..count).map(cost).collect()
 }
 
-fn ask(home: &Home, quota: &Quota, request: OwnedRequest) -> Told {
-    let quota = quota.clone();
+fn ask(home: &Home, quota: Quota, request: OwnedRequest) -> Told {
     let decided = async move { Ok(request.admit(&quota).await?.0) };
-    match Tasks::try_now(home, Box::pin(decided), |decided| work(decided, |_, decision| told_decision(&decision))) {
+    match Tasks::try_now(home, Box::pin(decided), |decided| {
+        work(decided, |home, decision| told_decision(home, &decision))
+    }) {
         Ok(decided) => tell(home, decided),
         Err(task) => Told::Pending(task),
     }
@@ -124,7 +133,7 @@ fn tell(home: &Home, decided: Result<Decision, Error>) -> Told {
         Err(error) => return Told::Outcome(Outcome::error(&error)),
     };
     match numbers::write(home, &decision) {
-        None => Told::Outcome(told_decision(&decision)),
+        None => Told::Outcome(told_decision(home, &decision)),
         Some(()) => match (decision.denied, decision.identity, decision.subject) {
             (Some(denial), ..) => Told::Denied(denial.to_string()),
             (None, Some(_), Some(subject)) => Told::DecidedFor(subject),
@@ -134,7 +143,7 @@ fn tell(home: &Home, decided: Result<Decision, Error>) -> Told {
 }
 /// Whom a token speaks for: told in numbers, as of a decision, and otherwise as any other outcome.
 pub(crate) fn authenticate(home: &Home, engine: u32, token: &str) -> Told {
-    let Some(quota) = home.engine(engine, Quota::clone) else { return Told::Outcome(closed()) };
+    let Some(Of { value: quota, .. }) = home.engine(engine) else { return Told::Outcome(closed()) };
     let token = token.to_owned();
     let found = async move { quota.authenticate(&token).await.map(Authenticated::identity) };
     let found = Tasks::try_now(home, Box::pin(found), |found| work(found, |_, identity| Outcome::value(&identity)));
@@ -149,7 +158,7 @@ pub(crate) fn authenticate(home: &Home, engine: u32, token: &str) -> Told {
 
 /// The limiter alone, for a key: told in numbers where it can be.
 pub(crate) fn pace(home: &Home, engine: u32, scope: usize, key: Key, cost: u64) -> Told {
-    let Some(quota) = home.engine(engine, Quota::clone) else { return Told::Outcome(closed()) };
+    let Some(Of { value: quota, .. }) = home.engine(engine) else { return Told::Outcome(closed()) };
     let Some(scope) = home.names.borrow().get(scope).map(Arc::clone) else { return Told::Outcome(panicked()) };
     let name = Arc::clone(&scope);
     let paced = async move { quota.rate(&scope, key.borrowed()?, cost).await };

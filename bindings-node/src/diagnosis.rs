@@ -22,7 +22,8 @@ pub(crate) fn listen(bell: &Arc<Bell>) {
 
 fn tell(Diagnosis { is_error, text, .. }: Diagnosis) -> bool {
     let mut bells = BELLS.lock();
-    bells.retain(|bell| bell.strong_count() > 0);
+    // A bell that nobody hears any more may be held by what has not ended yet.
+    bells.retain(|bell| bell.upgrade().is_some_and(|bell| !bell.is_over()));
     let first = bells.first().and_then(Weak::upgrade);
     drop(bells);
     if let Some(bell) = first {

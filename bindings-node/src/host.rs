@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use napi::bindgen_prelude::{Buffer, Either3, Result as Napi};
+use napi::bindgen_prelude::{Buffer, Either3};
 use napi_derive::napi;
 use quotum::store::{Editions, Sourced, StoredPlans};
 use quotum::token::{Identity, Secret, Verifier, VerifyError, async_verifier};
@@ -122,27 +122,27 @@ impl From<HostCall> for Call {
 
 /// The functions that are to be called.
 #[napi(catch_unwind)]
-pub(crate) fn calls(home: u32) -> Napi<Vec<Call>> {
+pub(crate) fn calls(home: u32) -> napi::Result<Vec<Call>> {
     Ok(Home::of(home)?.bell.calls().into_iter().map(Call::from).collect())
 }
 
 /// Tells what a function has answered: a value in JSON.
 #[napi(catch_unwind)]
-pub(crate) fn answer_json(home: u32, call: u32, json: String) -> Napi<()> {
+pub(crate) fn answer_json(home: u32, call: u32, json: String) -> napi::Result<()> {
     Home::of(home)?.bell.answer(call, Ok(Answer::Json(json)));
     Ok(())
 }
 
 /// The same: bytes, or none.
 #[napi(catch_unwind)]
-pub(crate) fn answer_bytes(home: u32, call: u32, bytes: Option<Buffer>) -> Napi<()> {
+pub(crate) fn answer_bytes(home: u32, call: u32, bytes: Option<Buffer>) -> napi::Result<()> {
     Home::of(home)?.bell.answer(call, Ok(Answer::Bytes(bytes.map(|bytes| bytes.to_vec()))));
     Ok(())
 }
 
 /// The same: entries of a map, each a key and after it a value.
 #[napi(catch_unwind)]
-pub(crate) fn answer_entries(home: u32, call: u32, entries: Vec<Buffer>) -> Napi<()> {
+pub(crate) fn answer_entries(home: u32, call: u32, entries: Vec<Buffer>) -> napi::Result<()> {
     let mut bytes = entries.into_iter().map(|bytes| bytes.to_vec());
     let mut pairs = Vec::new();
     while let (Some(key), Some(value)) = (bytes.next(), bytes.next()) {
@@ -154,7 +154,7 @@ pub(crate) fn answer_entries(home: u32, call: u32, entries: Vec<Buffer>) -> Napi
 
 /// The same: that it failed, or that another transaction was in the way.
 #[napi(catch_unwind)]
-pub(crate) fn answer_failed(home: u32, call: u32, detail: String, is_conflict: bool) -> Napi<()> {
+pub(crate) fn answer_failed(home: u32, call: u32, detail: String, is_conflict: bool) -> napi::Result<()> {
     Home::of(home)?.bell.answer(call, Err(Unanswered { detail, is_conflict }));
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use napi::bindgen_prelude::{Error as Thrown, Result as Napi};
+use napi::bindgen_prelude::Error as Thrown;
 use napi_derive::napi;
 use quotum::http::{self, Fields, Mapping, TrustedHops};
 use quotum::{Decision, Error, Reason, Timestamp};
@@ -27,7 +27,7 @@ impl Chosen {
 }
 
 /// Reads JSON, which the package has written.
-fn read<'t, T: Deserialize<'t>>(text: &'t str) -> Napi<T> {
+fn read<'t, T: Deserialize<'t>>(text: &'t str) -> napi::Result<T> {
     serde_json::from_str(text).map_err(|error| Thrown::from_reason(error.to_string()))
 }
 
@@ -37,20 +37,20 @@ fn time(ms: i64) -> Timestamp {
 
 /// Refuses a mapping that cannot be: an outcome.
 #[napi(catch_unwind)]
-pub(crate) fn check_mapping(mapping: String) -> Napi<String> {
+pub(crate) fn check_mapping(mapping: String) -> napi::Result<String> {
     Ok(Outcome::of(read::<Chosen>(&mapping)?.mapping().map(drop)).into())
 }
 
 /// What to tell the client about a decision: an outcome.
 #[napi(catch_unwind)]
-pub(crate) fn answer(mapping: String, decision: String, now: i64) -> Napi<String> {
+pub(crate) fn answer(mapping: String, decision: String, now: i64) -> napi::Result<String> {
     let (mapping, decision) = (read::<Chosen>(&mapping)?.mapping(), read::<Decision>(&decision)?);
     Ok(Outcome::of(mapping.map(|mapping| mapping.answer(&decision, time(now)))).into())
 }
 
 /// What to tell the client where an error kept the engine from deciding: an outcome.
 #[napi(catch_unwind)]
-pub(crate) fn answer_error(mapping: String, error: String, now: i64) -> Napi<String> {
+pub(crate) fn answer_error(mapping: String, error: String, now: i64) -> napi::Result<String> {
     let (mapping, error) = (read::<Chosen>(&mapping)?.mapping(), read::<Failure>(&error)?.into_error());
     Ok(Outcome::of(mapping.map(|mapping| mapping.answer_error(&error, time(now)))).into())
 }

@@ -8,6 +8,7 @@ mod clock;
 mod decide;
 mod diagnosis;
 mod ending;
+mod handles;
 mod home;
 mod host;
 mod http;

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use napi::bindgen_prelude::Result;
 use napi_derive::napi;
-use quotum::RateLimit;
+use quotum::{Decision, RateLimit};
 
 use crate::home::Home;
 
-/// How many names there may be. What else is asked for and told is written out.
+/// How many names there may be, of all plans that there ever were. What else is asked for and told is written out.
 const NAMES_MAX: usize = 4_096;
 
 /// How many of the names that were told last are known by where they are in memory.
@@ -29,6 +29,16 @@ pub(crate) struct Names {
 impl Names {
     pub(crate) fn get(&self, number: usize) -> Option<&Arc<str>> {
         self.names.get(number)
+    }
+
+    /// Numbers the metrics and scopes of a decision: names that a client makes up are in none.
+    pub(crate) fn learn(&mut self, decision: &Decision) {
+        for quota in &decision.quotas {
+            self.number(&quota.metric);
+        }
+        for rate in &decision.rates {
+            self.number(&rate.scope);
+        }
     }
 
     /// The number of a name; `None` where there are too many.
@@ -84,10 +94,10 @@ impl Names {
     }
 }
 
-/// The number of a name; none where there are too many.
+/// The number of a name; none where no decision has had it.
 #[napi(catch_unwind)]
 pub(crate) fn number_of(home: u32, name: String) -> Result<Option<u32>> {
-    Ok(Home::of(home)?.names.borrow_mut().intern(&name))
+    Ok(Home::of(home)?.names.borrow().numbers.get(name.as_str()).copied())
 }
 
 /// The name of a number.

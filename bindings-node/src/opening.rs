@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use napi::bindgen_prelude::{Either, Result as Napi};
+use napi::bindgen_prelude::Either;
 use napi_derive::napi;
 use quotum::store::{BreakerOptions, Sourced};
 use quotum::token::{Pepper, TokenCacheOptions};
 use quotum::{Builder, Enforcement, Error, Leasing, LoggedEvents, Quota, UNITS_MAX};
 use serde::Deserialize;
 
-use crate::home::Home;
+use crate::home::{Home, Of};
 use crate::host::{self, Function};
 use crate::outcome::{Failure, Outcome, refused};
 use crate::store::store_of;
@@ -28,7 +28,7 @@ struct Options {
     subscriptions: Option<u32>,
     verifier: Option<u32>,
     on_event: Option<u32>,
-    clock: Option<usize>,
+    clock: Option<u32>,
     store_timeout_ms: Option<Milliseconds>,
     breaker: Option<Breaker>,
     lease: Option<Lease>,
@@ -138,8 +138,8 @@ impl Options {
                 Err(_) => builder,
             },
         });
-        let builder = given(builder, self.clock, |builder, clock| match home.clocks.borrow().get(clock) {
-            Some(clock) => builder.clock(Arc::clone(clock) as Arc<dyn quotum::Clock>),
+        let builder = given(builder, self.clock, |builder, clock| match home.clocks.with(clock, Arc::clone) {
+            Some(clock) => builder.clock(clock),
             None => builder,
         });
         let builder =
@@ -189,7 +189,7 @@ impl Options {
 
 /// Opens an engine with options in JSON: the number of a task, which comes to the engine's number.
 #[napi(catch_unwind)]
-pub(crate) fn open(home: u32, options: String) -> Napi<Either<u32, String>> {
+pub(crate) fn open(home: u32, options: String) -> napi::Result<Either<u32, String>> {
     let home = Home::of(home)?;
     let begun = match serde_json::from_str::<Options>(&options) {
         Ok(options) => begin(&home, options),
@@ -212,6 +212,9 @@ fn begin(home: &Home, mut options: Options) -> Begun {
             (None, None) => Err(refused("store", "nothing", "the URL of a store, or a store")),
         }
     };
-    let told = work(opened, |home, quota| Outcome::value(&home.engines.borrow_mut().insert(quota)));
+    let told = work(opened, |home, quota| {
+        let opening = home.next_opening();
+        Outcome::value(&home.engines.insert(Of::new(quota, opening)))
+    });
     Tasks::begin(home, told)
 }

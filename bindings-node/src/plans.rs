@@ -1,7 +1,7 @@
 //! Plans, as values of the package's: checked here, and kept there as JSON.
 
 use futures_channel::oneshot;
-use napi::bindgen_prelude::{Either, Result as Napi};
+use napi::bindgen_prelude::Either;
 use napi_derive::napi;
 use quotum::store::StoreError;
 use quotum::{Error, Plan, Plans, Retry};
@@ -52,7 +52,7 @@ pub(crate) fn parse_plans(text: String, is_toml: bool) -> String {
 
 /// Reads a plans file: the number of a task.
 #[napi(catch_unwind)]
-pub(crate) fn read_plans(home: u32, path: String) -> Napi<Either<u32, String>> {
+pub(crate) fn read_plans(home: u32, path: String) -> napi::Result<Either<u32, String>> {
     let read = read_aside(Source::Path(path.into()));
     Ok(Tasks::begin(&*Home::of(home)?, work(read, |_, plans| Outcome::value(&Told::from(&plans)))).into())
 }

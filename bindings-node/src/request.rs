@@ -6,7 +6,7 @@ use quotum::token::Identity;
 use quotum::{Decision, Error, OwnedRequest, Quota, Request, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::home::Home;
+use crate::home::{Home, Of};
 use crate::outcome::{Outcome, closed, refused};
 use crate::rate::Window;
 use crate::task::{Begun, Tasks, work};
@@ -18,7 +18,7 @@ use crate::wire::{Costs, Feature, Key, Milliseconds};
 pub(crate) struct Asked {
     subject: Option<String>,
     /// A handle to the subject, in place of it.
-    handle: Option<usize>,
+    handle: Option<u32>,
     token: Option<String>,
     costs: Costs,
     rate: Option<String>,
@@ -54,7 +54,7 @@ struct Told<'d> {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Held {
-    number: usize,
+    number: u32,
     id: Option<String>,
     expires_at: Timestamp,
 }
@@ -72,21 +72,21 @@ impl<'d> Told<'d> {
     }
 }
 
-pub(crate) fn told_decision(decision: &Decision) -> Outcome {
+/// Tells a decision in JSON. The next one that names the same can be asked for in numbers.
+pub(crate) fn told_decision(home: &Home, decision: &Decision) -> Outcome {
+    home.names.borrow_mut().learn(decision);
     Outcome::value(&Told::of(decision, None))
 }
 
 impl Asked {
     /// Decides, in memory where that can be.
     pub(crate) fn begin(self, home: &Home, engine: u32) -> Begun {
-        let Some(quota) = home.engine(engine, Quota::clone) else { return Begun::Done(closed()) };
+        let Some(Of { value: quota, opening }) = home.engine(engine) else { return Begun::Done(closed()) };
         let request = {
-            let subjects = home.subjects.borrow();
-            let by = match (self.handle, &self.subject, &self.token) {
-                (Some(handle), ..) => match subjects.get(handle) {
-                    Some(subject) => subject.request(),
-                    None => return Begun::Done(closed()),
-                },
+            let held = self.handle.map(|handle| home.subjects.with(handle, |subject| subject.value.clone()));
+            let by = match (&held, &self.subject, &self.token) {
+                (Some(Some(subject)), ..) => subject.request(),
+                (Some(None), ..) => return Begun::Done(closed()),
                 (None, Some(subject), _) => Request::by(subject),
                 (None, None, Some(token)) => Request::with_token(token),
                 (None, None, None) => Request::by_anyone(),
@@ -98,7 +98,7 @@ impl Asked {
             };
             if self.reserve_ms.is_none() {
                 match quota.try_admit(&request) {
-                    Some(Ok(decision)) => return Begun::Done(told_decision(&decision)),
+                    Some(Ok(decision)) => return Begun::Done(told_decision(home, &decision)),
                     Some(Err(error)) => return Begun::Done(Outcome::error(&error)),
                     None if self.is_try => return Begun::Done(Outcome::value(&())),
                     None => {}
@@ -107,10 +107,10 @@ impl Asked {
             OwnedRequest::from(&request)
         };
         match self.reserve_ms {
-            Some(ttl) => reserve(home, quota, request.reserve(Duration::from(ttl))),
+            Some(ttl) => reserve(home, quota, opening, request.reserve(Duration::from(ttl))),
             None => {
                 let decided = async move { Ok(request.admit(&quota).await?.0) };
-                Tasks::begin(home, work(decided, |_, decision| told_decision(&decision)))
+                Tasks::begin(home, work(decided, |home, decision| told_decision(home, &decision)))
             }
         }
     }
@@ -142,15 +142,15 @@ impl Asked {
     }
 }
 
-fn reserve(home: &Home, quota: Quota, request: OwnedRequest) -> Begun {
+fn reserve(home: &Home, quota: Quota, opening: u64, request: OwnedRequest) -> Begun {
     let reserved = async move { request.admit(&quota).await };
     Tasks::begin(
         home,
-        work(reserved, |home, (decision, reservation)| {
+        work(reserved, move |home, (decision, reservation)| {
             let held = reservation.map(|reservation| Held {
                 id: reservation.id().map(|id| id.to_string()),
                 expires_at: reservation.expires_at(),
-                number: home.reservations.borrow_mut().insert(reservation),
+                number: home.reservations.insert(Of::new(reservation, opening)),
             });
             Outcome::value(&Told::of(&decision, held))
         }),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_channel::oneshot;
-use napi::bindgen_prelude::{Either, Result as Napi};
+use napi::bindgen_prelude::Either;
 use napi_derive::napi;
 use quotum::Retry;
 use quotum::store::{Map, MapEntry, MapStore, MapTransaction, MemoryStore, Store, StoreError, conformance};
@@ -114,7 +114,7 @@ impl Drop for HostTransaction<'_> {
 /// Runs every rule of the conformance suite, each on a new and empty store, whose function `make` returns the number of:
 /// the number of a task, which comes to the rules, each with what was broken of it.
 #[napi(catch_unwind)]
-pub(crate) fn check_store(home: u32, make: u32) -> Napi<Either<u32, String>> {
+pub(crate) fn check_store(home: u32, make: u32) -> napi::Result<Either<u32, String>> {
     let home = Home::of(home)?;
     let (factory, stores) = (Function::new(&home, make), home.bell.clone());
     let (told, checked) = oneshot::channel();

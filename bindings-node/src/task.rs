@@ -1,7 +1,6 @@
 //! Tasks: what the core was asked and cannot answer from memory. They are polled in the event loop's own thread, which no
 //! poll holds up: the core does what takes long elsewhere.
 
-use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,10 +9,10 @@ use std::task::{Context, Poll, Waker};
 use napi::bindgen_prelude::{Either, Result};
 use napi_derive::napi;
 use quotum::Error;
-use slab::Slab;
 
 use crate::bell::Alarm;
 use crate::ending::end;
+use crate::handles::Handles;
 use crate::home::Home;
 use crate::outcome::{Outcome, panicked};
 
@@ -37,7 +36,7 @@ pub(crate) fn work<T: Send + 'static>(
 
 /// The tasks of one home. One that is being polled is out of its place.
 #[derive(Default)]
-pub(crate) struct Tasks(RefCell<Slab<Option<Work>>>);
+pub(crate) struct Tasks(Handles<Option<Work>>);
 
 /// What has become of work that was begun.
 pub(crate) enum Begun {
@@ -48,7 +47,7 @@ pub(crate) enum Begun {
 
 impl Tasks {
     pub(crate) fn take(&self) -> impl Send + 'static {
-        self.0.take()
+        self.0.remove_all(|_| true)
     }
 
     /// Begins work, which may be done at once.
@@ -65,44 +64,40 @@ impl Tasks {
         mut asked: Pin<Box<dyn Future<Output = T> + Send>>,
         wait: impl FnOnce(Pin<Box<dyn Future<Output = T> + Send>>) -> Work,
     ) -> std::result::Result<T, u32> {
-        let task = home.tasks.0.borrow_mut().insert(None);
+        let task = home.tasks.0.insert(None);
         let polled = asked.as_mut().poll(&mut Context::from_waker(&waker(home, task)));
-        let mut tasks = home.tasks.0.borrow_mut();
         match polled {
             Poll::Ready(found) => {
-                tasks.try_remove(task);
+                home.tasks.0.remove(task);
                 Ok(found)
             }
             Poll::Pending => {
-                if let Some(place) = tasks.get_mut(task) {
-                    *place = Some(wait(asked));
-                }
-                Err(u32::try_from(task).unwrap_or(u32::MAX))
+                home.tasks.0.replace(task, Some(wait(asked)));
+                Err(task)
             }
         }
     }
 
     /// Goes on with a task that was woken; its outcome, if it is done.
-    fn resume(home: &Home, task: usize) -> Option<Outcome> {
+    fn resume(home: &Home, task: u32) -> Option<Outcome> {
         // It may have been cancelled, or be done, and woken nevertheless.
-        let mut work = home.tasks.0.borrow_mut().get_mut(task)?.take()?;
+        let mut work = home.tasks.0.with_mut(task, Option::take)??;
         let waker = waker(home, task);
         let polled = std::panic::AssertUnwindSafe(|| match work.as_mut().poll(&mut Context::from_waker(&waker)) {
             Poll::Ready(tell) => Some(tell(home)),
             Poll::Pending => None,
         });
         let outcome = std::panic::catch_unwind(polled).unwrap_or_else(|_| Some(panicked()));
-        let mut tasks = home.tasks.0.borrow_mut();
         if outcome.is_some() {
-            tasks.try_remove(task);
-        } else if let Some(place) = tasks.get_mut(task) {
-            *place = Some(work);
+            home.tasks.0.remove(task);
+        } else if let Some(cancelled) = home.tasks.0.replace(task, Some(work)) {
+            end(cancelled);
         }
         outcome
     }
 }
 
-fn waker(home: &Home, task: usize) -> Waker {
+fn waker(home: &Home, task: u32) -> Waker {
     Waker::from(Arc::new(Alarm { bell: Arc::clone(&home.bell), task }))
 }
 
@@ -113,7 +108,7 @@ pub(crate) fn settled(home: u32) -> Result<Vec<Either<u32, String>>> {
     let mut settled = Vec::new();
     for task in home.bell.woken() {
         if let Some(outcome) = Tasks::resume(&home, task) {
-            settled.extend([Either::A(u32::try_from(task).unwrap_or(u32::MAX)), Either::B(outcome.into())]);
+            settled.extend([Either::A(task), Either::B(outcome.into())]);
         }
     }
     Ok(settled)
@@ -128,7 +123,7 @@ pub(crate) fn has_more(home: u32) -> Result<bool> {
 /// Lets go of a task. What was begun is done whole or not at all.
 #[napi(catch_unwind)]
 pub(crate) fn cancel(home: u32, task: u32) -> Result<()> {
-    let work = Home::of(home)?.tasks.0.borrow_mut().try_remove(task as usize);
+    let work = Home::of(home)?.tasks.0.remove(task);
     if let Some(work) = work {
         end(work);
     }

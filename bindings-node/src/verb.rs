@@ -1,13 +1,14 @@
 //! Verbs: what an engine can be asked to do, and with what, once for all.
 
-use napi::bindgen_prelude::{Either, Result as Napi};
+use napi::bindgen_prelude::Either;
 use napi_derive::napi;
 use quotum::store::SubscriberQuery;
 use quotum::{Enforcement, Error, Event, EventName, EventQuery, Overrides, Quota, Settlement, Status};
 use serde::{Deserialize, Serialize};
 
 use crate::bell::Bell;
-use crate::home::Home;
+use crate::ending::end;
+use crate::home::{Home, Of};
 use crate::outcome::{Failure, Outcome, closed, hold_id};
 use crate::rate::Limited;
 use crate::request::Asked;
@@ -21,16 +22,16 @@ enum Ask {
     Admit(Asked),
     /// Settles what this home has reserved, or what has this name.
     Commit {
-        number: Option<usize>,
+        number: Option<u32>,
         id: Option<String>,
         actual: Costs,
     },
     Release {
-        number: Option<usize>,
+        number: Option<u32>,
         id: Option<String>,
     },
     Detach {
-        number: usize,
+        number: u32,
     },
     Refund {
         subject: String,
@@ -192,25 +193,37 @@ impl Ask {
         if let Self::Admit(asked) = self {
             return asked.begin(home, engine);
         }
-        let Some(quota) = home.engine(engine, Quota::clone) else {
+        let begin = match home.engine(engine) {
+            Some(engine) => self.work(home, engine),
             // Closing twice is no mistake.
-            return Begun::Done(if matches!(self, Self::Close) { Outcome::value(&()) } else { closed() });
+            None if matches!(self, Self::Close) => done(Ok(())),
+            None => {
+                self.let_go(home);
+                Begin::Done(closed())
+            }
         };
-        let begin = self.work(home, engine, quota);
         match begin {
             Begin::Done(outcome) => Begun::Done(outcome),
             Begin::Work(work) => Tasks::begin(home, work),
         }
     }
 
-    fn work(self, home: &Home, engine: u32, quota: Quota) -> Begin {
+    /// Lets go of a reservation that was made while its engine was being closed.
+    fn let_go(self, home: &Home) {
+        let (Self::Commit { number, .. } | Self::Release { number, .. }) = self else { return };
+        if let Some(open) = number.and_then(|number| home.reservations.remove(number)) {
+            end(open);
+        }
+    }
+
+    fn work(self, home: &Home, Of { value: quota, opening }: Of<Quota>) -> Begin {
         match self {
             Self::Admit(_) => done::<()>(Ok(())),
             Self::Commit { number, id, actual } => commit(home, quota, number, id, actual),
             Self::Release { number, id } => release(home, quota, number, id),
             Self::Detach { number } => {
-                let open = home.reservations.borrow_mut().try_remove(number);
-                done(Ok(open.and_then(quotum::Reservation::detach).map(|id| id.to_string())))
+                let open = home.reservations.remove(number);
+                done(Ok(open.and_then(|open| open.value.detach()).map(|id| id.to_string())))
             }
             Self::Refund { subject, costs } => told(async move { quota.refund(&subject, &costs.borrowed()).await }),
             Self::GiveBack { subject, costs } => {
@@ -262,22 +275,24 @@ impl Ask {
             }
             Self::ForgetToken { token } => told(async move { quota.forget_token(&token).await }),
             Self::ForgetSubject { subject } => told(async move { quota.forget_subject(&subject).await }),
-            Self::ActingAs { actor } => done(Ok(home.engines.borrow_mut().insert(quota.acting_as(&actor)))),
-            Self::Subject { id } => done(quota.subject(&id).map(|subject| home.subjects.borrow_mut().insert(subject))),
+            Self::ActingAs { actor } => done(Ok(home.engines.insert(Of::new(quota.acting_as(&actor), opening)))),
+            Self::Subject { id } => {
+                done(quota.subject(&id).map(|subject| home.subjects.insert(Of::new(subject, opening))))
+            }
             Self::Now => done(Ok(quota.now())),
             Self::EventsDropped => done(Ok(quota.events_dropped())),
             Self::TokenStats => done(Ok(quota.token_stats())),
             Self::Metrics => done(Ok(quota.metrics())),
             Self::Close => {
-                home.engines.borrow_mut().try_remove(engine as usize);
+                home.close(opening);
                 told(async move { quota.close().await })
             }
         }
     }
 }
 
-fn commit(home: &Home, quota: Quota, number: Option<usize>, id: Option<String>, actual: Costs) -> Begin {
-    let open = number.and_then(|number| home.reservations.borrow_mut().try_remove(number));
+fn commit(home: &Home, quota: Quota, number: Option<u32>, id: Option<String>, actual: Costs) -> Begin {
+    let open = number.and_then(|number| home.reservations.remove(number)).map(|open| open.value);
     match (open, id) {
         (Some(open), _) => told(async move { open.commit(&actual.borrowed()).await.map(Settled::from) }),
         (None, Some(id)) => {
@@ -287,8 +302,8 @@ fn commit(home: &Home, quota: Quota, number: Option<usize>, id: Option<String>, 
     }
 }
 
-fn release(home: &Home, quota: Quota, number: Option<usize>, id: Option<String>) -> Begin {
-    let open = number.and_then(|number| home.reservations.borrow_mut().try_remove(number));
+fn release(home: &Home, quota: Quota, number: Option<u32>, id: Option<String>) -> Begin {
+    let open = number.and_then(|number| home.reservations.remove(number)).map(|open| open.value);
     match (open, id) {
         (Some(open), _) => told(async move { open.release().await.map(Settled::from) }),
         (None, Some(id)) => told(async move { quota.release(hold_id(&id)?).await.map(Settled::from) }),
@@ -316,7 +331,7 @@ pub(crate) fn tell_event(bell: &Bell, function: u32, event: &Event) {
 
 /// Asks an engine to do what a text of JSON says: the outcome, or the number of a task.
 #[napi(catch_unwind)]
-pub(crate) fn ask(home: u32, engine: u32, text: String) -> Napi<Either<u32, String>> {
+pub(crate) fn ask(home: u32, engine: u32, text: String) -> napi::Result<Either<u32, String>> {
     let home = Home::of(home)?;
     let begun = match serde_json::from_str::<Ask>(&text) {
         Ok(ask) => ask.begin(&home, engine),

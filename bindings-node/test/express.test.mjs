@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { createRequire } from 'node:module'
 import { test } from 'node:test'
+import { setTimeout } from 'node:timers/promises'
 
 import express from 'express'
 import { Quota, throwIfDenied } from 'quotum'
@@ -274,12 +275,45 @@ test('what an endpoint asks itself is answered as a denial before it would have 
   assert.deepEqual([(await fetch(`${at}/mistaken`)).status, await (await fetch(`${at}/failing`)).text()], [500, 'the app: not that'])
 })
 
-test('a feature of which a function finds nothing is not required', async t => {
-  const quotas = expressQuotas(await engine(t))
+test('a cost function that returns nothing lets nobody pass', async t => {
+  const quotas = expressQuotas(await engine(t), { onError: async () => { throw new Error('a listener\'s own') } })
   const app = express()
-  app.get('/', quotas.admit({ features: { excel: request => request.query.excel === 'yes' ? true : undefined } }), (request, response) => { response.send('found') })
-  app.get('/always', quotas.require('excel'), (request, response) => { response.send('found') })
+  for (const [path, costs] of [['/nothing', () => {}], ['/none', () => ({})], ['/map', () => new Map([['searches', 1]])]]) {
+    app.get(path, quotas.admit({ rate: 'api', costs }), (request, response) => { response.send('free') })
+  }
   const at = await serve(t, app)
-  const statusOf = async path => (await fetch(at + path, { headers: ANA })).status
-  assert.deepEqual([await statusOf('/'), await statusOf('/?excel=yes'), await statusOf('/always')], [200, 403, 403])
+  for (const path of ['/nothing', '/none', '/map']) assert.equal((await fetch(at + path, { headers: ANA })).status, 500, path)
+})
+
+test('a response that somebody else has sent meanwhile leaves no hold', async t => {
+  const quota = await engine(t, { verifier: async token => { await setTimeout(60); return verifier(token) } })
+  const quotas = expressQuotas(quota)
+  const app = express()
+  app.use((request, response, next) => { globalThis.setTimeout(() => response.status(503).end(), 20); next() })
+  let served = 0
+  app.get('/', quotas.reserve({ tokens: 600 }, { ttlMs: 600_000 }), () => { served++ })
+  const at = await serve(t, app)
+  assert.equal((await fetch(at, { headers: ANA })).status, 503)
+  await setTimeout(150)
+  assert.deepEqual([(await tokensOf(quota)).held, served], [0, 0])
+})
+
+test('two rules that set units aside for one request are a mistake that is told', async t => {
+  const quota = await engine(t)
+  const quotas = expressQuotas(quota)
+  const app = express()
+  app.get('/', quotas.reserve({ searches: 1 }, { ttlMs: 60_000 }), quotas.reserve({ tokens: 5 }, { ttlMs: 60_000 }), (request, response) => { response.send('served') })
+  app.use((error, request, response, next) => { response.status(500).send(error.message) })
+  const at = await serve(t, app)
+  assert.match(await (await fetch(at, { headers: ANA })).text(), /put the costs of both into one rule/)
+  for (let wait = 0; (await tokensOf(quota)).held > 0 && wait < 100; wait++) await setTimeout(10)
+  assert.equal((await tokensOf(quota)).held, 0)
+})
+
+test('an engine that cannot be opened is no crash, and lets nobody pass', async t => {
+  const quotas = expressQuotas(Quota.open('memory:', { plans: 'nowhere.toml' }), { onError: () => {} })
+  await setTimeout(50)
+  const app = express()
+  app.get('/', quotas.consume({ searches: 1 }), (request, response) => { response.send('free') })
+  assert.equal((await fetch(await serve(t, app), { headers: ANA })).status, 500)
 })

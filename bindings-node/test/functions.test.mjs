@@ -84,6 +84,23 @@ describe('a verifier', () => {
     }
   })
 
+  test('that throws what cannot be told in words cannot tell either', async () => {
+    const thrown = [Object.create(null), { get message () { throw new Error('no') } }, Object.assign(new Error('x'), { name: Symbol('x') })]
+    const quota = await open({ verifier: token => { throw thrown[token] }, onEvent: () => { throw Object.create(null) } })
+    for (const token of ['0', '1', '2']) assert.equal((await failure(quota.authenticate(token))).code, 'verify_failed')
+    assert.equal((await quota.consume('ana', { jobs: 1 })).allowed, true)
+  })
+
+  test('that hangs is waited for as long as a store, and keeps nobody else out', async () => {
+    const quota = await open({ verifier: token => (token === 'ana' ? 'ana' : new Promise(() => {})), storeTimeoutMs: 100, verificationsMax: 5 })
+    const hanging = Array.from({ length: 5 }, (_, at) => failure(quota.authenticate(`token-${at}`)))
+    for (const { code, message } of await Promise.all(hanging)) {
+      assert.equal(code, 'verify_failed')
+      assert.match(message, /did not answer within 100 ms/)
+    }
+    assert.equal((await quota.authenticate('ana')).subject, 'ana')
+  })
+
   test('that answers nonsense is at fault, and no error shows the token', async () => {
     const token = 'secret-token-of-ana'
     for (const answer of [7, {}, [token], { subject: '' }, { subject: 'a'.repeat(300) }, { subject: 'a', expiresAt: 'tomorrow' }, { subject: 'a', attributes: { a: 1 } }]) {

@@ -260,4 +260,8 @@ test('what is not HTTP is let in where nothing is asked for it, and otherwise an
   const context = name => ({ getType: () => 'rpc', getClass: () => Searches, getHandler: () => Searches.prototype[name] })
   assert.equal(await guard.canActivate(context('other')), true)
   await assert.rejects(guard.canActivate(context('search')), /not for those of rpc/)
+  // Nor does a rule for every handler let anybody pass without having been asked.
+  const quota = await engine(t)
+  const always = new QuotumGuard(quota, { quota, default: { costs: { searches: 1 } } })
+  await assert.rejects(always.canActivate(context('other')), /put @SkipQuotas\(\) on it/)
 })

@@ -80,10 +80,29 @@ test('what is packed is what the package needs', () => {
   const [{ files }] = JSON.parse(execFileSync('npm', ['pack', '--dry-run', '--json'], { cwd: folder, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }))
   const paths = files.map(({ path }) => path)
   assert.equal(paths.filter(path => path.endsWith('.node')).length, 1)
+  for (const path of ['README.md', 'LICENSE-APACHE', 'LICENSE-MIT']) assert.ok(paths.includes(path), path)
   assert.deepEqual(paths.filter(path => !/^(dist|types)\/[\w-]+\.(js|d\.ts)$|^(package\.json|README\.md|LICENSE-.*|quotum\..*\.node)$/.test(path)), [])
   const publint = join(folder, 'node_modules', '.bin', 'publint')
   const said = spawnSync(process.execPath, [publint, folder, '--strict'], { encoding: 'utf8' })
   assert.equal(said.status, 0, said.stdout + said.stderr)
+})
+
+test('it can be loaded anew in one process, as test runners do, and is loaded without asking for the names of peers', () => {
+  const text = `
+    process.on('warning', warning => { console.log('warned', warning.message) })
+    process.report.getReport = () => { throw new Error('it looks every connection up') }
+    const { Quota } = require('quotum')
+    const plans = { default_plan: 'a', plans: { a: { quotas: { jobs: '3/day' } } } }
+    const load = async () => {
+      for (const path of Object.keys(require.cache)) if (path.endsWith('.js')) delete require.cache[path]
+      const again = require('quotum').Quota
+      if (again === Quota) throw new Error('it was not loaded anew')
+      const quota = await again.open('memory:', { plans })
+      if (!(await quota.consume('ana', { jobs: 1 })).allowed) throw new Error('it denies')
+    }
+    (async () => { for (let time = 0; time < 20; time++) await load() })().then(() => { setTimeout(() => console.log('done'), 20) })
+  `
+  assert.equal(execFileSync(process.execPath, ['--eval', text], { cwd: here, encoding: 'utf8', timeout: 30_000 }), 'done\n')
 })
 
 test('a platform without an addon is told what to do', () => {

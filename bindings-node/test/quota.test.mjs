@@ -1,12 +1,14 @@
 // The verbs, as a backend calls them.
 import assert from 'node:assert/strict'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readlinkSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
+import { setTimeout } from 'node:timers/promises'
 import { inspect } from 'node:util'
 
 import { DeniedError, ManualClock, Plans, Quota, quotaOf, QuotumError, throwIfDenied } from 'quotum'
+import { Mapping } from 'quotum/http'
 
 const PLANS = {
   default_plan: 'free',
@@ -186,6 +188,24 @@ describe('arguments', () => {
       ['subject', () => quota.consume('a'.repeat(257), { searches: 1 })],
       ['subject', () => quota.consume('half \ud800', { searches: 1 })],
       ['costs', () => quota.admit({ subject, costs: 7 })],
+      ['costs', () => quota.admit({ subject, rate: 'api', costs: null })],
+      ['costs', () => quota.admit({ subject, rate: 'api', costs: new Map([['searches', 1]]) })],
+      ['costs', () => quota.admit({ subject, rate: 'api', costs: ['searches'] })],
+      ['costs', () => quota.consume(subject)],
+      ['costs', () => quota.tryConsume(subject, null)],
+      ['costs', () => quota.check(subject, Promise.resolve({ searches: 1 }))],
+      ['rate', () => quota.admit({ subject, rate: 5 })],
+      ['rate', () => quota.tryAdmit({ subject, rate: null })],
+      ['subject', () => quota.subject(subject).admit({ subject: 'other', costs: { searches: 1 } })],
+      ['token', () => quota.subject(subject).admit({ token: 'other' })],
+      ['statuses', () => new Mapping({ statuses: { quota_exausted: 429 } })],
+      ['status', () => new Mapping({ statuses: { quota_exhausted: 99_999 } })],
+      ['now', () => new ManualClock(new Date(8.64e15))],
+      ['now', () => clock.setWall(new Date(NaN))],
+      ['ttlS', () => Quota.open('memory:', { plans: PLANS, lease: { ttlS: 4_000 } })],
+      ['failures', () => Quota.open('memory:', { plans: PLANS, breaker: { failures: 2 ** 40 } })],
+      ['ratesMax', () => Quota.open('memory:', { plans: PLANS, ratesMax: 10 ** 14 })],
+      ['ttlMs', () => quota.reserve(subject, { searches: 1 }, { ttlMs: 0 })],
       ['request', () => quota.admit('user-42')],
       ['request', () => quota.admit({ subject, cost: { searches: 1 } })],
       ['token', () => quota.admit({ subject, token: 't', costs: {} })],
@@ -201,7 +221,7 @@ describe('arguments', () => {
       ['options', () => quota.reserve(subject, { searches: 1 })],
       ['options', () => quota.consume(subject, { searches: 1 }, { idempotency_key: 'a' })],
       ['idempotencyKey', () => quota.consume(subject, { searches: 1 }, { idempotencyKey: 7 })],
-      ['idempotency_key', () => quota.consume(subject, { searches: 1 }, { idempotencyKey: '' })],
+      ['idempotencyKey', () => quota.consume(subject, { searches: 1 }, { idempotencyKey: '' })],
       ['signal', () => quota.consume(subject, { searches: 1 }, { signal: 'now' })],
       ['status', () => quota.subscribe(subject, 'pro', { status: 'gone' })],
       ['expiresAt', () => quota.subscribe(subject, 'pro', { expiresAt: '2027-01-01' })],
@@ -450,5 +470,68 @@ describe('an engine that was closed', () => {
       const [units] = (await second.usage('team')).quotas
       assert.deepEqual([units.used, units.stranded], [1, 0])
     })
+  })
+})
+
+describe('what is kept too long', () => {
+  test('never reaches another engine', async () => {
+    const opened = []
+    const open = async () => { opened.push(await Quota.open('memory:', { plans: PLANS })); return opened.at(-1) }
+    const first = await open()
+    const [handle, acting] = [first.subject('user'), first.actingAs('admin')]
+    const reservation = await first.reserve('user', { tokens: 5 }, { ttlMs: 60_000 })
+    await first.close()
+    const second = await open()
+    const [other, reserved] = [second.subject('user'), await second.reserve('user', { tokens: 7 }, { ttlMs: 60_000 })]
+    for (const ask of [
+      () => first.consume('user', { searches: 1 }),
+      () => acting.consume('user', { searches: 1 }),
+      () => handle.consume({ searches: 1 }),
+      () => reservation.commit(),
+      () => reservation.release(),
+    ]) assert.equal((await failure(ask)).code, 'closed')
+    await reservation[Symbol.asyncDispose]()
+    await first[Symbol.asyncDispose]()
+    assert.equal((await other.consume({ searches: 1 })).quotas[0].used, 1)
+    assert.deepEqual((await reserved.commit({ tokens: 6 })).consumed, { tokens: 6 })
+    await second.close()
+  })
+
+  test('does not keep the file of an engine that was closed open', { skip: process.platform !== 'linux' }, async () => {
+    const path = join(folder, 'kept.db')
+    const kept = await Quota.open(`sqlite:${path}`, { plans: PLANS })
+    const held = [kept.subject('user'), kept.actingAs('admin'), await kept.reserve('user', { tokens: 5 }, { ttlMs: 600_000 })]
+    const files = () => readdirSync('/proc/self/fd').filter(fd => { try { return readlinkSync(`/proc/self/fd/${fd}`).startsWith(path) } catch { return false } })
+    assert.ok(files().length > 0)
+    await kept.close()
+    await held[2].commit().catch(() => {})
+    for (let wait = 0; files().length > 0 && wait < 200; wait++) await setTimeout(10)
+    assert.deepEqual(files(), [])
+  })
+
+  test('does not keep units that a failed commit has left', async () => {
+    const subject = somebody()
+    const held = async () => (await quota.usage(subject)).quotas.find(({ metric }) => metric === 'tokens').held
+    await using(await quota.reserve(subject, { tokens: 50 }, { ttlMs: 600_000 }), async reservation => {
+      assert.equal((await failure(() => reservation.commit({ tokns: 1 }))).code, 'invalid_argument')
+      assert.equal(await held(), 50)
+    })
+    assert.equal(await held(), 0)
+    const other = await quota.reserve(subject, { tokens: 50 }, { ttlMs: 600_000 })
+    const committing = other.commit({ tokens: 20 })
+    other.letGo()
+    assert.deepEqual((await committing).consumed, { tokens: 20 })
+  })
+
+  test('shows no secret in an error', async () => {
+    const secret = 'postgres://user:hunter2@host/db'
+    for (const ask of [
+      () => Quota.open({ url: secret }, { plans: PLANS }),
+      () => Quota.open(`${secret}\ud800`, { plans: PLANS }),
+      () => quota.admit(secret),
+      () => quota.authenticate({ token: secret }),
+      () => Quota.open('memory:', { plans: PLANS, pepper: secret }),
+      () => Quota.open('memory:', { plans: PLANS, verifier: secret }),
+    ]) assert.ok(!(await failure(ask)).message.includes('hunter2'), String(ask))
   })
 })

@@ -94,6 +94,43 @@ describe('a store that fails', () => {
     clearInterval(tick)
   })
 
+  test('by scanning without end is stopped', async () => {
+    const store = failing('scan', async function * () {})
+    const quota = await Quota.open(store, { plans: PLANS, breaker: false })
+    store.isBroken = true
+    const begin = store.begin
+    store.begin = async function () {
+      const transaction = await begin.call(this)
+      transaction.scan = () => (function * () { for (;;) yield [new Uint8Array([1]), new Uint8Array([1])] })()
+      return transaction
+    }
+    assert.match((await quota.subscribers().catch(error => error)).message, /entries from `scan`/)
+    store.isBroken = false
+    store.begin = begin
+    await quota.close()
+  })
+
+  test('by being slow has every transaction ended, also of an engine that is closed meanwhile', async () => {
+    const counts = { begun: 0, ended: 0 }
+    let isSlow = false
+    const inner = new OptimisticStore()
+    const store = {
+      async begin () {
+        if (isSlow) await setTimeout(150)
+        counts.begun++
+        const transaction = inner.begin()
+        const { commit, rollback } = transaction
+        return { ...transaction, commit: () => { counts.ended++; commit() }, rollback: () => { counts.ended++; rollback() } }
+      },
+    }
+    const quota = await Quota.open(store, { plans: PLANS, storeTimeoutMs: 50, breaker: false })
+    isSlow = true
+    await Promise.all(Array.from({ length: 5 }, (_, at) => quota.consume(`user-${at}`, { jobs: 1 })))
+    await quota.close().catch(() => {})
+    for (let wait = 0; counts.begun > counts.ended && wait < 100; wait++) await setTimeout(20)
+    assert.equal(counts.ended, counts.begun)
+  })
+
   test('by answering nonsense is a store that cannot answer', async () => {
     for (const [method, answer] of [['get', 7], ['get', new Uint8Array([0, 1, 2])], ['scan', 7], ['scan', [[1, 2]]], ['begin', null], ['begin', {}]]) {
       const store = failing(method, ({ end }) => { end(); return answer })

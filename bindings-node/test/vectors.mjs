@@ -179,7 +179,8 @@ const KINDS = { unknown_name: 'unknown', plans_refused: 'plans', store_failed: '
 /** An error as the vectors know it. */
 function errorTold (error) {
   const { kind: what, name, known } = error.unknown ?? {}
-  const argument = error.argument && snake(error.argument)
+  // Of time spans, JavaScript's names have the unit.
+  const argument = error.argument && snake(error.argument).replace(/^ttl_ms$/, 'ttl')
   return { kind: KINDS[error.code] ?? error.code, message: error.message, argument, what, name, known }
 }
 

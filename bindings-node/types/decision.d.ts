@@ -1,6 +1,8 @@
 import type { FeatureValue } from './names.js';
 /** Why a request is denied. */
-export type Reason = 'quota_exhausted' | 'never_fits' | 'feature_not_in_plan' | 'feature_value_exceeded' | 'trial_expired' | 'subscription_inactive' | 'rate_limited' | 'unauthenticated' | 'store_unavailable';
+export type Reason = (typeof REASONS)[number];
+/** All reasons for which a request can be denied. */
+export declare const REASONS: readonly ['quota_exhausted', 'never_fits', 'feature_not_in_plan', 'feature_value_exceeded', 'trial_expired', 'subscription_inactive', 'rate_limited', 'unauthenticated', 'store_unavailable'];
 /** How often a quota starts afresh. `total` never does. */
 export type Period = 'minute' | 'hour' | 'day' | 'week' | 'month' | 'year' | 'billing_day' | 'billing_week' | 'billing_month' | 'billing_year' | 'total';
 /** Allowed, or denied and why. */

@@ -13,8 +13,8 @@ export type { HitsOptions as QuotumStoreOptions } from './hits.js';
  * once, which then come back one by one, one every `windowMs / limit`.
  *
  * Windows are whole seconds, up to a day. With a `url`, a `limit` that is a function or 0 is refused, and so are
- * `skipFailedRequests` and `skipSuccessfulRequests`, because a store keeps when units come back and not who took them. The
- * middleware logs what is refused when it is made, and every request then fails: leave `passOnStoreError` as it is, `false`.
+ * `skipFailedRequests` and `skipSuccessfulRequests`, because a store keeps when units come back and not who took them. What is
+ * refused is a warning of the process, and every request then fails: leave `passOnStoreError` as it is, `false`.
  */
 export declare class QuotumStore implements Store {
     #private;

@@ -1,6 +1,6 @@
 import type { Decision } from './decision.js';
 import { QuotumError } from './errors.js';
-import { type HttpAnswer, type MappingOptions } from './http.js';
+import { type HeaderFields, type HttpAnswer, type MappingOptions } from './http.js';
 import type { Names } from './names.js';
 import type { Quota } from './quota.js';
 import type { Reservation } from './reservation.js';
@@ -46,6 +46,22 @@ export interface Answer {
     readonly decision: Decision | null;
     /** That error; null where the request is denied. */
     readonly error: QuotumError | null;
+}
+/** What becomes of a request: it is let in, answered, or, where it is skipped, neither. */
+export interface Outcome {
+    /** How it was let in; null where it was not, or was skipped. */
+    readonly admission: Admission | null;
+    /** Header fields that tell the client of every limit. */
+    readonly fields: HttpAnswer['fields'];
+    /** What is sent in its place; null where it is let in or skipped. */
+    readonly answer: Answer | null;
+}
+/** What the gate reads of a request. */
+export interface Head {
+    /** Its header fields. */
+    readonly headers: HeaderFields;
+    /** The address of the other end of the connection, where it has one. */
+    readonly peer: string | undefined;
 }
 /** How a request was let in. Throws where nothing was asked for it. */
 export declare function admissionOf(request: object): Admission;

@@ -22,7 +22,9 @@ export interface Names {
  * Units by metric, such as `{ searches: 1 }`: whole numbers up to `Number.MAX_SAFE_INTEGER`. Only what a reservation has
  * really cost may be 0.
  */
-export type Costs<N extends Names = Names> = {
+export type Costs<N extends Names = Names> = [N['metric']] extends [never] ? {
+    readonly [metric: string]: never;
+} : {
     readonly [M in N['metric']]?: number;
 };
 /** One limit or several, as plans files write them: `'50/month'`, `['5/day', '100/month']`, `'unlimited'`. */
@@ -32,7 +34,7 @@ export type RateSource = string | readonly string[] | {
     /** One limit or several, decided together. */
     readonly limits: string | readonly string[];
     /** How it is counted; `'gcra'` by default. */
-    readonly algorithm?: 'gcra' | 'sliding_window' | 'fixed_window';
+    readonly algorithm?: 'gcra' | 'sliding_window' | 'fixed_window' | (string & {});
     /** Whether processes that share a store share the rate. */
     readonly shared?: boolean;
 };
@@ -83,7 +85,7 @@ export interface PlansSource {
     readonly [setting: string]: unknown;
 }
 /** The keys of one table of any of some plans. */
-type KeysOf<P, Table extends string> = P extends unknown ? Table extends keyof P ? Extract<keyof P[Table], string> : never : never;
+type KeysOf<P, Table extends string> = P extends unknown ? Table extends keyof P ? Extract<keyof NonNullable<P[Table]>, string> : never : never;
 /** All plans of plans. */
 type PlanOf<P extends PlansSource> = P['plans'][keyof P['plans']];
 /**

@@ -27,11 +27,14 @@ export interface QuotaOptions<N extends Names = Names> {
     readonly plans?: string | URL | PlansSource | Plans | (() => Awaitable<string | PlansSource | Plans | null | undefined>);
     /** Which subscription a subject has: it, the id of a plan that it is active on, or nothing. In place of the store. */
     readonly subscriptions?: (subject: string) => Awaitable<SubscriptionSource<N> | N['plan'] | null | undefined>;
-    /** Whom a token speaks for: an identity, the id of a subject, or nothing where it speaks for nobody. */
+    /**
+     * Whom a token speaks for: an identity, the id of a subject, or nothing where it speaks for nobody. It is waited for as
+     * long as the store.
+     */
     readonly verifier?: (token: string) => Awaitable<IdentitySource | string | null | undefined>;
     /** A clock for tests; the system's by default. */
     readonly clock?: ManualClock;
-    /** How long a request waits for the store; 5,000 by default. */
+    /** How long a request waits for the store, and for the verifier; 5,000 by default. */
     readonly storeTimeoutMs?: number;
     /** After how many failures in a row the store is not asked for a while; `false` for never. */
     readonly breaker?: boolean | {

@@ -83,7 +83,9 @@ export declare class Quota<N extends Names = Names> implements AsyncDisposable {
     static open<const P extends PlansSource>(store: string | URL | Store, options: QuotaOptions<NamesOf<P>> & {
         readonly plans: P;
     }): Promise<Quota<NamesOf<P>>>;
-    static open<N extends Names = Names>(store: string | URL | Store, options?: QuotaOptions<N>): Promise<Quota<N>>;
+    static open<N extends Names = Names>(store: string | URL | Store, options?: QuotaOptions<N> & {
+        readonly plans?: Exclude<QuotaOptions<N>['plans'], PlansSource>;
+    }): Promise<Quota<N>>;
     /**
      * Decides on everything that one request asks for: a rate, features and costs, all or nothing. What the middlewares call.
      *
@@ -233,7 +235,8 @@ export declare class Quota<N extends Names = Names> implements AsyncDisposable {
     /** Everything that there is to measure, as OpenMetrics text for Prometheus: see `METRICS_TYPE` of `quotum/http`. */
     metrics(): string;
     /**
-     * Charges and returns what is owed and leased, and ends. Afterwards every verb rejects with `closed`.
+     * Charges and returns what is owed and leased, gives back what is reserved and not settled, and ends, with every handle
+     * and every `actingAs` of it. Afterwards every verb rejects with `closed`.
      *
      * Rejects with `store_failed` where the store cannot answer: what was owed is lost then.
      */

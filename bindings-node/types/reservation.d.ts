@@ -46,7 +46,7 @@ export declare class Reservation<N extends Names = Names> implements AsyncDispos
      * held any more.
      */
     detach(): string | null;
-    /** Gives back what was not settled, without waiting for it. Units that cannot be given back now expire. */
+    /** Gives back what is not settled, without waiting for it. Units that cannot be given back now expire. */
     letGo(): void;
     /** Gives back what was not settled. What went wrong in the block matters more than whether that worked. */
     [Symbol.asyncDispose](): Promise<void>;

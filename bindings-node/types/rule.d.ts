@@ -20,8 +20,8 @@ export type CostParts<R, N extends Names = Names> = {
     readonly [M in N['metric']]?: Part<R, number>;
 } | Find<R, Costs<N>>;
 /**
- * Features that a rule requires: names, pairs of a name and a value, or an object of both. Where a function finds nothing,
- * that feature is not required.
+ * Features that a rule requires: names, pairs of a name and a value, or an object of both. A function that finds nothing
+ * requires the feature as such; one that finds `false` requires nothing.
  */
 export type FeatureParts<R, N extends Names = Names> = readonly (N['feature'] | readonly [N['feature'], Part<R, FeatureValue | undefined>])[] | {
     readonly [F in N['feature']]?: Part<R, FeatureValue | undefined>;
@@ -41,7 +41,10 @@ export interface Rule<R, N extends Names = Names> {
     readonly rateCost?: Part<R, number>;
     /** Features that the plan must have, and how much of them. */
     readonly features?: FeatureParts<R, N>;
-    /** Under which it is charged once, however often it is asked; nothing where there is none. */
+    /**
+     * Under which it is charged once, however often it is asked; nothing where there is none. Where clients choose it, the
+     * handler looks at `decision.repeated`: the same key passes again, and is not charged again.
+     */
     readonly idempotencyKey?: Part<R, string | readonly string[] | undefined>;
     /**
      * Has the costs set aside only, for so many milliseconds at the most: the handler commits what was really used. What is
