@@ -1,10 +1,11 @@
 // Quotas for handlers of the Fetch standard's `Request` and `Response`: route handlers of Next, `Bun.serve`, `Deno.serve`.
 
+import { refused } from './argument.js'
 import {
   admit, Gate, merged, type Admission, type Answer, type Engine, type GateOptions, type Head, type Outcome, type Told,
 } from './gate.js'
 import type { Names } from './names.js'
-import { Asking, Verbs, type Rule } from './rule.js'
+import { Asking, byAddress, Verbs, type Rule } from './rule.js'
 import type { Awaitable } from './store.js'
 
 export { admissionOf } from './gate.js'
@@ -133,6 +134,10 @@ export class FetchQuotas<N extends Names = Names> extends Verbs<Request, N, Fetc
 
   /** Asks for everything at once: a rate, features and costs, of which all are granted or nothing is charged. */
   override admit (rule: Rule<Request, N>): FetchRule {
+    // Everybody would share one address, and one client keep all others out.
+    if (rule.rateKey === byAddress && this.#options.peer === undefined && (this.#options.trustedHops ?? 0) === 0) {
+      throw refused('peer', 'nothing', 'a function that finds the address of the other end, because a rule is by address')
+    }
     const asking = new Asking<Request>(rule as Rule<Request>)
     return handler => async (request, ...more) => {
       this.#notePeer(request, more)

@@ -254,6 +254,12 @@ test('the address of the other end is found by what the server gives besides the
   assert.deepEqual([await ask('203.0.113.7'), await ask('203.0.113.7'), await ask('203.0.113.7'), await ask('203.0.113.8')], [200, 200, 429, 200])
 })
 
+test('a rule by address is refused where no address is ever known', async t => {
+  const quota = await engine(t)
+  assert.throws(() => fetchQuotas(quota).rate('login', byAddress), { code: 'invalid_argument', argument: 'peer' })
+  fetchQuotas(quota, { trustedHops: 1 }).rate('login', byAddress)
+})
+
 test('the address of the other end is found where node:http serves Hono', async t => {
   const quotas = honoQuotas(await engine(t))
   const app = new Hono()
