@@ -87,8 +87,9 @@ impl Admission {
         request: &Request<'_>,
         found: Found,
     ) -> Option<Result<Decision, Error>> {
-        // A rate would be taken before, and again by whoever asks again.
-        if !self.answers_at_once || request.pace.is_some() {
+        // A rate would be taken before, and again by whoever asks again; a verifier would be asked twice.
+        let is_unknown = matches!(request.who, Who::Token(_)) && found.identity.is_none();
+        if !self.answers_at_once || request.pace.is_some() || is_unknown {
             return None;
         }
         self.ask(Wait::Yield, request, found).now_or_never()

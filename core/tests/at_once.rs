@@ -52,22 +52,27 @@ fn what_the_memory_store_holds_is_told_at_once_and_never_more_than_there_is() {
 #[test]
 fn what_must_be_waited_for_is_not_told_at_once_and_charges_nothing() {
     let plans = Plans::from_toml(PLANS);
-    let verifier = async_verifier(|token: Secret| async move {
-        // Ready when it is polled again.
-        let mut is_ready = false;
-        std::future::poll_fn(|task| {
-            task.waker().wake_by_ref();
-            if std::mem::replace(&mut is_ready, true) { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
-        Ok(Some(Identity::of(&*token)))
+    let asked = Arc::new(AtomicU64::new(0));
+    let asking = Arc::clone(&asked);
+    let verifier = async_verifier(move |token: Secret| {
+        asking.fetch_add(1, Ordering::Relaxed);
+        async move {
+            // Ready when it is polled again.
+            let mut is_ready = false;
+            std::future::poll_fn(|task| {
+                task.waker().wake_by_ref();
+                if std::mem::replace(&mut is_ready, true) { Poll::Ready(()) } else { Poll::Pending }
+            })
+            .await;
+            Ok(Some(Identity::of(&*token)))
+        }
     });
     let quota = Quota::builder().plans(plans.unwrap()).verifier(verifier);
     let quota = block_on(quota.open("memory:")).unwrap();
     let used = || block_on(quota.usage("ana")).unwrap().quotas[0].used;
     let by_token = Request::with_token("ana").costs(&[("jobs", 1)]);
     assert!(quota.try_admit(&by_token).is_none());
-    assert_eq!(used(), 0);
+    assert_eq!((used(), asked.load(Ordering::Relaxed)), (0, 0), "nor is anybody asked");
     assert!(block_on(quota.authenticate("ana")).unwrap().identity().is_some());
     assert!(quota.try_admit(&by_token).unwrap().unwrap().allowed);
     // A rate would be counted twice.
