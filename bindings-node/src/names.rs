@@ -41,6 +41,11 @@ impl Names {
         }
     }
 
+    /// Numbers a scope that the plans know.
+    pub(crate) fn learn_scope(&mut self, scope: &str) {
+        self.intern(scope);
+    }
+
     /// The number of a name; `None` where there are too many.
     pub(crate) fn number(&mut self, name: &Arc<str>) -> Option<u32> {
         if self.places.is_empty() {

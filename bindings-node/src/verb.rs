@@ -236,7 +236,10 @@ impl Ask {
             Self::Rate { scope, key, cost } => {
                 let name = scope.clone();
                 let found = async move { quota.rate(&scope, key.borrowed()?, cost).await };
-                Begin::Work(work(found, move |_, found| Outcome::value(&Limited::of(&name, &found))))
+                Begin::Work(work(found, move |home, found| {
+                    home.names.borrow_mut().learn_scope(&name);
+                    Outcome::value(&Limited::of(&name, &found))
+                }))
             }
             Self::RefundRate { scope, key, units } => {
                 let name = scope.clone();
