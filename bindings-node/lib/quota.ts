@@ -1,6 +1,6 @@
 // The engine: every verb once.
 
-import { onlyKeys, plain, refusedValue, span, text, token, whole, word } from './argument.js'
+import { flag, onlyKeys, plain, refusedValue, span, text, token, whole, word } from './argument.js'
 import { authenticate, decide, IS_LOOK, IS_TOKEN, MAY_ASK, pace, UNWRITTEN } from './decide.js'
 import {
   date, readDecision, readQuotas, readRateDecision,
@@ -93,11 +93,6 @@ function fields (argument: string, given: object, reads: Readonly<Record<string,
   onlyKeys(argument, plain(argument, given, 'an object'), Object.keys(reads))
   const all = Object.entries(given).filter(([, value]) => value !== undefined && value !== null)
   return Object.fromEntries(all.map(([name, value]) => [name, reads[name]?.(name, value as never)]))
-}
-
-function isOn (name: string, value: unknown): boolean {
-  if (typeof value !== 'boolean') throw refusedValue(name, value, 'true or false')
-  return value
 }
 
 /**
@@ -466,7 +461,7 @@ export class Quota<N extends Names = Names> implements AsyncDisposable {
   /** Reads the store's log, in pages. With `changesOnly` it is the audit trail: who changed what, and when. */
   async events (query: EventQuery = {}, options?: CallOptions): Promise<readonly QuotaEvent[]> {
     const event = (name: string, value: unknown): EventName => word(name, value, EVENT_NAMES)
-    const reads = { after: whole, subject: text, name: event, changesOnly: isOn, newestFirst: isOn, limit: whole }
+    const reads = { after: whole, subject: text, name: event, changesOnly: flag, newestFirst: flag, limit: whole }
     const read = (all: WireEvent[]): readonly QuotaEvent[] => Object.freeze(all.map(readEvent))
     return await this.#ask('events', { limit: PAGE, ...fields('query', query, reads) }, read, signalOf(options))
   }

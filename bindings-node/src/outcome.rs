@@ -2,7 +2,7 @@
 
 use quotum::store::StoreError;
 use quotum::token::VerifyError;
-use quotum::{Error, HoldId, Retry};
+use quotum::{Error, Retry};
 use serde::{Deserialize, Serialize};
 
 /// A text of JSON.
@@ -160,9 +160,4 @@ const fn word(retry: Retry) -> &'static str {
         Retry::Safe => "safe",
         Retry::OutcomeUnknown => "outcome_unknown",
     }
-}
-
-/// A reservation's name, from its text.
-pub(crate) fn hold_id(text: &str) -> Result<HoldId, Error> {
-    text.parse()
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::bell::Bell;
 use crate::ending::end;
 use crate::home::{Home, Of};
-use crate::outcome::{Failure, Outcome, closed, hold_id};
+use crate::outcome::{Failure, Outcome, closed};
 use crate::rate::Limited;
 use crate::request::Asked;
 use crate::task::{Begun, Tasks, Work, work};
@@ -298,9 +298,7 @@ fn commit(home: &Home, quota: Quota, number: Option<u32>, id: Option<String>, ac
     let open = number.and_then(|number| home.reservations.remove(number)).map(|open| open.value);
     match (open, id) {
         (Some(open), _) => told(async move { open.commit(&actual.borrowed()).await.map(Settled::from) }),
-        (None, Some(id)) => {
-            told(async move { quota.commit(hold_id(&id)?, &actual.borrowed()).await.map(Settled::from) })
-        }
+        (None, Some(id)) => told(async move { quota.commit(id.parse()?, &actual.borrowed()).await.map(Settled::from) }),
         (None, None) => Begin::Done(settled_already()),
     }
 }
@@ -309,7 +307,7 @@ fn release(home: &Home, quota: Quota, number: Option<u32>, id: Option<String>) -
     let open = number.and_then(|number| home.reservations.remove(number)).map(|open| open.value);
     match (open, id) {
         (Some(open), _) => told(async move { open.release().await.map(Settled::from) }),
-        (None, Some(id)) => told(async move { quota.release(hold_id(&id)?).await.map(Settled::from) }),
+        (None, Some(id)) => told(async move { quota.release(id.parse()?).await.map(Settled::from) }),
         (None, None) => Begin::Done(settled_already()),
     }
 }
