@@ -1,5 +1,6 @@
 // The engine: every verb once.
 
+import { addon, home } from './addon.js'
 import { flag, onlyKeys, plain, refusedValue, span, text, token, whole, word } from './argument.js'
 import { authenticate, decide, IS_LOOK, IS_TOKEN, MAY_ASK, pace, UNWRITTEN } from './decide.js'
 import {
@@ -7,12 +8,11 @@ import {
   type Decision, type Identity, type QuotaState, type RateDecision, type WireQuota, type WireTold,
 } from './decision.js'
 import { EVENT_NAMES, readEvent, type EventName, type QuotaEvent, type WireEvent } from './event.js'
-import type { Costs, FeatureValue, Names, NamesOf, PlansSource } from './names.js'
-import { addon, home } from './addon.js'
 import { unregister } from './functions.js'
-import { begun, outcome } from './tasks.js'
+import type { Costs, FeatureValue, Names, NamesOf, PlansSource } from './names.js'
 import { ENFORCEMENTS, writeOptions, type Enforcement, type QuotaOptions } from './options.js'
 import { readCatalogStatus, readPlanList, writePlans, type CatalogStatus, type Plan, type Plans, type WireCatalogStatus, type WirePlan } from './plans.js'
+import type { EventQuery, SubscriberQuery } from './query.js'
 import { writeCosts, writeRateKey, writeRequest, type AdmitRequest, type RateKey } from './request.js'
 import { readSettlement, Reservation, signalOf, type CallOptions, type Settlement } from './reservation.js'
 import type { Store } from './store.js'
@@ -21,44 +21,13 @@ import {
   readSubscriber, readSubscription, STATUSES, writeOverrides, writeSubscription,
   type Census, type Overrides, type Status, type Subscriber, type Subscription, type SubscriptionFields, type WireSubscription,
 } from './subscription.js'
+import { begun, outcome } from './tasks.js'
 import { readUsage, type Usage, type WireUsage } from './usage.js'
 
 /** How units are set aside. */
 export interface ReserveOptions extends ConsumeOptions {
   /** For how long, in milliseconds: 1 to 7 days. What is not settled by then is given back. */
   readonly ttlMs: number
-}
-
-/** Which subscribers are listed, in the order of their ids, in pages. */
-export interface SubscriberQuery<N extends Names = Names> {
-  /** The last subject of the page before. */
-  readonly after?: string
-  /** A part of the subject's id. */
-  readonly containing?: string
-  /** The plan that they are on. */
-  readonly plan?: N['plan']
-  /** The state of their subscription. */
-  readonly status?: Status
-  /** The account that they are members of. */
-  readonly account?: string
-  /** How many there are on a page; 100 by default. */
-  readonly limit?: number
-}
-
-/** Which events are read from the store's log, in pages. */
-export interface EventQuery {
-  /** Only events after the one of this sequence: the last of the page before. Also where the newest comes first. */
-  readonly after?: number
-  /** To whom they happened. */
-  readonly subject?: string
-  /** What happened. */
-  readonly name?: EventName
-  /** Whether only changes are read: it is the audit trail then. */
-  readonly changesOnly?: boolean
-  /** Whether the last event comes first. */
-  readonly newestFirst?: boolean
-  /** How many there are on a page; 100 by default. */
-  readonly limit?: number
 }
 
 /** How the cache of tokens has done. */

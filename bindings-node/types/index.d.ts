@@ -13,8 +13,9 @@ export type { Costs, FeatureValue, Limits, Names, NamesOf, PlanSource, PlansSour
 export type { Enforcement, IdentitySource, Listener, QuotaOptions } from './options.js';
 export { Plans } from './plans.js';
 export type { CatalogStatus, Plan } from './plans.js';
+export type { EventQuery, SubscriberQuery } from './query.js';
 export { Quota } from './quota.js';
-export type { EventQuery, ReserveOptions, SubscriberQuery, TokenStats } from './quota.js';
+export type { ReserveOptions, TokenStats } from './quota.js';
 export type { AdmitRequest, FeaturesAsked, RateKey } from './request.js';
 export type { CallOptions, Reservation, Settlement } from './reservation.js';
 export type { Awaitable, Store, Transaction } from './store.js';

@@ -1,48 +1,19 @@
 import { type Decision, type Identity, type QuotaState, type RateDecision } from './decision.js';
-import { type EventName, type QuotaEvent } from './event.js';
+import { type QuotaEvent } from './event.js';
 import type { Costs, FeatureValue, Names, NamesOf, PlansSource } from './names.js';
 import { type Enforcement, type QuotaOptions } from './options.js';
 import { type CatalogStatus, type Plan, type Plans } from './plans.js';
+import type { EventQuery, SubscriberQuery } from './query.js';
 import { type AdmitRequest, type RateKey } from './request.js';
 import { Reservation, type CallOptions, type Settlement } from './reservation.js';
 import type { Store } from './store.js';
 import { Subject, type ConsumeOptions } from './subject.js';
-import { type Census, type Overrides, type Status, type Subscriber, type Subscription, type SubscriptionFields } from './subscription.js';
+import { type Census, type Overrides, type Subscriber, type Subscription, type SubscriptionFields } from './subscription.js';
 import { type Usage } from './usage.js';
 /** How units are set aside. */
 export interface ReserveOptions extends ConsumeOptions {
     /** For how long, in milliseconds: 1 to 7 days. What is not settled by then is given back. */
     readonly ttlMs: number;
-}
-/** Which subscribers are listed, in the order of their ids, in pages. */
-export interface SubscriberQuery<N extends Names = Names> {
-    /** The last subject of the page before. */
-    readonly after?: string;
-    /** A part of the subject's id. */
-    readonly containing?: string;
-    /** The plan that they are on. */
-    readonly plan?: N['plan'];
-    /** The state of their subscription. */
-    readonly status?: Status;
-    /** The account that they are members of. */
-    readonly account?: string;
-    /** How many there are on a page; 100 by default. */
-    readonly limit?: number;
-}
-/** Which events are read from the store's log, in pages. */
-export interface EventQuery {
-    /** Only events after the one of this sequence: the last of the page before. Also where the newest comes first. */
-    readonly after?: number;
-    /** To whom they happened. */
-    readonly subject?: string;
-    /** What happened. */
-    readonly name?: EventName;
-    /** Whether only changes are read: it is the audit trail then. */
-    readonly changesOnly?: boolean;
-    /** Whether the last event comes first. */
-    readonly newestFirst?: boolean;
-    /** How many there are on a page; 100 by default. */
-    readonly limit?: number;
 }
 /** How the cache of tokens has done. */
 export interface TokenStats {
